@@ -1,0 +1,22 @@
+// tessera/base/digest.h: the two checksums of the house. CRC-32 is what zip archives carry (ISO-HDLC, as in zlib);
+// XXH3-128 tells our own bytes apart. Neither resists an attacker.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace tessera {
+
+// Continues from `crc` (0 at the start), so that a large piece can be taken in parts.
+uint32_t crc32(std::span<const std::byte> bytes, uint32_t crc = 0);
+
+using Digest = std::array<std::byte, 16>;
+Digest digest(std::span<const std::byte> bytes);
+
+// 128 random bits in 32 hexadecimal digits: names a save.
+std::string random_id();
+
+}  // namespace tessera

@@ -1,0 +1,30 @@
+// tessera/format/dcp.h: the `.metadata` file of a torch.distributed.checkpoint directory.
+// Source      torch.distributed.checkpoint.metadata and .filesystem of torch 2.13; layout in docs/format.md.
+// Errors      Decoding throws Error(corrupt, unsupported or limit), with the byte where it can name one.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "tessera/base/bytes.h"
+#include "tessera/manifest/manifest.h"
+
+namespace tessera::format {
+
+inline constexpr const char* metadata_file = ".metadata";
+
+// What a hostile file may cost. The defaults admit any checkpoint that stock PyTorch can plan.
+struct Limits {
+  int64_t metadata_bytes = int64_t{2} << 30;
+  int64_t nodes = 200'000'000;  // pickle values alive at once, shared ones counted each time they are used
+  int depth = 100;
+};
+
+// Decodes stock's form of any release since 2.0, and ours. The result is validated.
+Manifest decode_metadata(std::span<const std::byte> bytes, const Limits& limits = {});
+
+// The portable constructor-call form, which every release since 2.0 loads. Opens with the string
+// "tessera/<writer_version> <save_id>" (BINUNICODE, POP), which stock's pickle.load drops.
+Bytes encode_metadata(const Manifest& manifest);
+
+}  // namespace tessera::format

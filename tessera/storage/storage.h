@@ -1,0 +1,66 @@
+// tessera/storage/storage.h: write-once files below a root, and one atomic commit.
+// Paths       Relative to the root, with '/' between names; never absolute, empty or with "..". Error(invalid_argument) else.
+// Durability  A file is durable once its writer's close() returned and its directory was synced; a commit is
+//             durable when commit() returns.
+// Errors      Error with the path and errno. A failed sync is never tried again on the same file.
+// Threads     Safe to use from many threads; one writer or reader object belongs to one thread at a time.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tessera/base/byte_source.h"
+
+namespace tessera {
+
+using Path = std::string;
+
+class FileWriter {
+ public:
+  virtual ~FileWriter() = default;  // without close(): the file stays behind unfinished, for reclaim
+  virtual void write(int64_t offset_bytes, std::span<const std::byte> bytes) = 0;
+  // Makes the content durable and closes. Returns the file's length as the file system reports it.
+  virtual int64_t close() = 0;
+};
+
+struct DirectoryEntry {
+  std::string name;
+  bool is_directory = false;
+};
+
+enum class Replace {
+  never,       // a full target is an error
+  exchange,    // swap the two atomically; an error where the file system cannot
+  with_gap,    // as exchange, else move the old one aside first: a crash between the two moves leaves no target, only
+               // the old one under its trash name
+};
+
+class Storage {
+ public:
+  virtual ~Storage() = default;
+  // Creates a file that must not exist yet, in a directory that does.
+  virtual std::unique_ptr<FileWriter> create(const Path& file) = 0;
+  // Opens a regular file for reading; never follows a symbolic link, never leaves the root.
+  virtual std::unique_ptr<ByteSource> open(const Path& file) const = 0;
+  // In no order; Error(not_found) if there is no such directory. "" is the root.
+  virtual std::vector<DirectoryEntry> list(const Path& directory) const = 0;
+  virtual bool exists(const Path& path) const = 0;
+
+  // Chooses and creates the directory where `target` is staged: ".tessera-<id>" beside it, or inside it where beside
+  // is closed to us or on another file system.
+  virtual Path stage(const Path& target, const std::string& id) = 0;
+  // Makes the names in a directory durable.
+  virtual void sync(const Path& directory) = 0;
+  // Makes the staged directory appear as `target`, durably and all at once, `last` being the file whose presence makes
+  // a checkpoint. Error(exists) if `target` holds anything already, unless `replace` says otherwise.
+  virtual void commit(const Path& staging, const Path& target, const std::string& last, Replace replace) = 0;
+  // First out of sight (renamed to ".tessera-trash-…"), then gone. Nothing happens if it is not there.
+  virtual void remove(const Path& directory) = 0;
+  // The root as a person knows it, for messages.
+  virtual std::string root() const = 0;
+};
+
+}  // namespace tessera
