@@ -1,0 +1,49 @@
+// tessera/collectives/job.h: the ranks that work together, as one of them sees them.
+// A Job is a handle: copies share one Comm (control plane) and one Collectives (data plane), which live as long as any copy.
+// Environment RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT as torchrun, or a launcher like it, sets them.
+// Threads     One thread works for a rank: the one that joined, or the one that run_ranks gave.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "tessera/base/deadline.h"
+#include "tessera/collectives/collectives.h"
+#include "tessera/comm/comm.h"
+
+namespace tessera {
+
+struct JobOptions {
+  Milliseconds control_deadline = std::chrono::seconds(60);  // since a peer's last progress; TESSERA_CONTROL_TIMEOUT_S
+  Milliseconds data_deadline = std::chrono::minutes(10);     // for one collective; TESSERA_DATA_TIMEOUT_S
+};
+
+class Job {
+ public:
+  int rank() const;
+  int size() const;
+  Comm& comm() const;
+  Collectives& collectives() const;
+  operator Comm&() const { return comm(); }  // NOLINT: a job is what the verbs of checkpoint/ run on
+  // Runs `work` alone among the ranks that share this process, in rank order: LibTorch's default generator is one for
+  // the process, so seeding and construction take turns. Every rank calls it. With one rank a process it just runs.
+  // If it throws on one rank, the ranks whose turn has not come throw too.
+  void in_turn(const std::function<void()>& work) const;
+
+  struct State;
+  explicit Job(std::shared_ptr<State> state);
+
+ private:
+  std::shared_ptr<State> state_;
+};
+
+// Joins the job that the launcher's environment names; without one, a job of this process alone.
+Job join(const JobOptions& options = {});
+// True if the environment names a job (WORLD_SIZE is set).
+bool launched();
+
+// Runs `body` as ranks 0 … n − 1, each in its own thread with one intra-op thread, and waits for all. When a body throws,
+// the Comm and Collectives of all are aborted, so that every waiter throws at once; then the root cause is thrown here.
+void run_ranks(int n, const std::function<void(Job&)>& body, const JobOptions& options = {});
+
+}  // namespace tessera
