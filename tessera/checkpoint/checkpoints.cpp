@@ -1,0 +1,79 @@
+#include "tessera/checkpoint/checkpoints.h"
+
+#include <map>
+
+#include "tessera/checkpoint/metadata.h"
+#include "tessera/checkpoint/place.h"
+#include "tessera/comm/on_every_rank.h"
+#include "tessera/format/dcp.h"
+
+namespace tessera {
+
+void check_sizes(const Storage& storage, const Path& directory) {
+  const Manifest manifest = format::decode_metadata(read_metadata(storage, directory));
+  std::map<std::string, int64_t> needed_bytes;
+  const auto need = [&](const Extent& at) { needed_bytes[at.file] = std::max(needed_bytes[at.file], at.offset_bytes + at.length_bytes); };
+  for (const auto& [key, entry] : manifest.entries) {
+    if (const auto* object = std::get_if<ObjectEntry>(&entry.is)) need(object->at);
+    else for (const Chunk& chunk : std::get<TensorEntry>(entry.is).chunks) need(chunk.at);
+  }
+  for (const auto& [file, bytes] : needed_bytes) {
+    const int64_t size = storage.open(directory + "/" + file)->size_bytes();
+    if (size < bytes) throw Error({.code = Code::corrupt, .what = "file ends early", .file = directory + "/" + file, .offset_bytes = size});
+  }
+}
+
+Checkpoints::Checkpoints(Comm& comm, std::string root, const CheckpointsOptions& options)
+    : Checkpoints(comm, std::make_shared<LocalStorage>(std::move(root)), options) {}
+
+Checkpoints::Checkpoints(Comm& comm, std::shared_ptr<Storage> storage, const CheckpointsOptions& options)
+    : comm_(comm), storage_(std::move(storage)), options_(options) {
+  if (options_.keep_last < 0) throw Error({.code = Code::invalid_argument, .what = "keep_last is 0 or more"});
+}
+
+std::optional<Step> Checkpoints::latest() {
+  comm_.note("look for the latest step in " + storage_->root());
+  const Bytes answer = on_leader(comm_, Phase::open, [&] {
+    ByteWriter out;
+    Step found = -1;
+    std::vector<std::string> skipped;
+    const std::vector<Step> steps = steps_of(*storage_);
+    for (auto step = steps.rbegin(); step != steps.rend() && found < 0; ++step) {
+      const auto sound = capture([&] { check_sizes(*storage_, step_name(*step)); });
+      if (sound) found = *step;
+      else skipped.push_back(step_name(*step) + ": " + describe(sound.fault));
+    }
+    out.put(found);
+    out.put<uint64_t>(skipped.size());
+    for (const std::string& line : skipped) out.put_string(line);
+    return out.take();
+  });
+  ByteReader in(answer);
+  const Step found = in.get<Step>();
+  skipped_.clear();
+  for (size_t left = in.get_count(8); left > 0; --left) skipped_.push_back(in.get_string());
+  return found < 0 ? std::nullopt : std::optional(found);
+}
+
+SaveReport Checkpoints::save(Step step, const StateDict& state, const SaveOptions& options) {
+  SaveReport report = tessera::save(comm_, *storage_, step_name(step), state, options);
+  retain();
+  return report;
+}
+
+LoadReport Checkpoints::load(Step step, StateDict& state, const LoadOptions& options) {
+  return tessera::load(comm_, *storage_, step_name(step), state, options);
+}
+
+// The new step is durable already; a failure here is told, and loses nothing.
+void Checkpoints::retain() {
+  if (options_.keep_last == 0) return;
+  on_leader(comm_, Phase::publish, [&] {
+    const std::vector<Step> steps = steps_of(*storage_);
+    const auto keep = static_cast<size_t>(options_.keep_last);
+    for (size_t i = 0; i + keep < steps.size(); ++i) storage_->remove(step_name(steps[i]));
+    return Bytes{};
+  });
+}
+
+}  // namespace tessera

@@ -1,0 +1,61 @@
+// tessera/checkpoint/checkpoints.h: a root of steps that a job saves to and resumes from.
+// Collective  Every rank makes one and calls the same functions in the same order; all return the same, or throw the same.
+// Retention   After a step is published, steps older than the newest `keep_last` are removed, never before. What is no
+//             step in the root is never touched.
+// Threads     One thread a rank.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tessera/checkpoint/catalog.h"
+#include "tessera/checkpoint/load.h"
+#include "tessera/checkpoint/save.h"
+
+namespace tessera {
+
+struct CheckpointsOptions {
+  int keep_last = 0;  // 0 keeps all
+};
+
+class Checkpoints {
+ public:
+  // A directory of the local file system; it need not exist yet. `comm` outlives this.
+  Checkpoints(Comm& comm, std::string root, const CheckpointsOptions& options = {});
+  Checkpoints(Comm& comm, std::shared_ptr<Storage> storage, const CheckpointsOptions& options = {});
+
+  // The newest step whose metadata is sound and whose files are all there with the bytes that it names. A newer one that is not is
+  // passed over; `skipped()` tells which and why. Nothing where there is none.
+  std::optional<Step> latest();
+  // What the last latest() passed over: "step-00000012: file ends early".
+  const std::vector<std::string>& skipped() const { return skipped_; }
+
+  SaveReport save(Step step, const StateDict& state, const SaveOptions& options = {});
+  LoadReport load(Step step, StateDict& state, const LoadOptions& options = {});
+  template <Stateful T>
+  SaveReport save(Step step, const T& object, const SaveOptions& options = {}) {
+    return save(step, const_cast<T&>(object).state_dict(), options);
+  }
+  template <Stateful T>
+  LoadReport load(Step step, T& object, const LoadOptions& options = {}) {
+    StateDict state = object.state_dict();
+    LoadReport report = load(step, state, options);
+    apply_loaded(comm_, [&] { object.load_state_dict(state); });
+    return report;
+  }
+
+ private:
+  void retain();
+
+  Comm& comm_;
+  std::shared_ptr<Storage> storage_;
+  CheckpointsOptions options_;
+  std::vector<std::string> skipped_;
+};
+
+// Throws what is wrong with a step as far as names and sizes tell: metadata that does not decode, a file that is missing or too short.
+void check_sizes(const Storage& storage, const Path& directory);
+
+}  // namespace tessera

@@ -1,0 +1,170 @@
+#include "tessera/checkpoint/load.h"
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <set>
+
+#include "tessera/checkpoint/metadata.h"
+#include "tessera/checkpoint/place.h"
+#include "tessera/comm/on_every_rank.h"
+#include "tessera/format/dcp.h"
+#include "tessera/transfer/open_items.h"
+#include "tessera/transfer/read_box.h"
+
+namespace tessera {
+namespace {
+
+// A read that was checked and only has to be done.
+struct ReadyRead {
+  OpenItem item;
+  Box from;
+  View into;
+};
+
+// Everything that one rank will do to its state, found possible before any of it is done.
+struct Ready {
+  std::vector<ReadyRead> reads;
+  std::vector<std::pair<std::string, Value>> objects;  // leaf → its new value
+  Match match;
+  std::set<std::string> wanted;  // keys of the manifest
+};
+
+// The items of a tensor are opened once, however many boxes need them.
+void add_tensor_reads(const Wanted& wanted, const Manifest& manifest, const StateDict& state, OpenItems& items, Ready& ready) {
+  const auto& entry = std::get<TensorEntry>(manifest.entries.at(wanted.key).is);
+  std::map<size_t, OpenItem> open;
+  for (const Shard& shard : std::get<TensorLeaf>(state.leaves.at(wanted.leaf).is).shards) {
+    for (const ChunkRead& read : cut(entry, shard.box)) {
+      auto [at, fresh] = open.try_emplace(read.chunk);
+      if (fresh) at->second = items.tensor(wanted.key, entry, entry.chunks[read.chunk]);
+      ready.reads.push_back({at->second, read.from, part(shard.view, read.to)});
+    }
+  }
+}
+
+Ready prepare(const Manifest& manifest, const StateDict& state, OpenItems& items, const Comm& comm, const LoadOptions& options) {
+  describe(state, comm.rank());  // finds views that do not fit their boxes before they are written through
+  Ready ready;
+  ready.match = match(manifest, state, comm.rank(), comm.size(), options);
+  for (const Wanted& wanted : ready.match.tensors) {
+    ready.wanted.insert(wanted.key);
+    add_tensor_reads(wanted, manifest, state, items, ready);
+  }
+  for (const Wanted& wanted : ready.match.objects) {
+    ready.wanted.insert(wanted.key);
+    ready.objects.emplace_back(wanted.leaf, items.object(wanted.key, std::get<ObjectEntry>(manifest.entries.at(wanted.key).is)));
+  }
+  for (const std::string& key : ready.match.reset) {
+    for (int r = 0; manifest.entries.contains(rank_local_key(key, r)); ++r) ready.wanted.insert(rank_local_key(key, r));
+  }
+  for (const std::string& key : ready.match.reshaped) ready.wanted.insert(key);
+  return ready;
+}
+
+void put_names(ByteWriter& out, const auto& names) {
+  out.put<uint64_t>(names.size());
+  for (const std::string& name : names) out.put_string(name);
+}
+void add_names(ByteReader& in, std::set<std::string>& names) {
+  const size_t count = in.get_count(1);
+  for (size_t i = 0; i < count; ++i) names.insert(in.get_string());
+}
+
+Bytes encode_findings(const Ready& ready) {
+  ByteWriter out;
+  for (const auto* names : {&ready.match.missing, &ready.match.reshaped, &ready.match.cast, &ready.match.reset}) put_names(out, *names);
+  put_names(out, ready.wanted);
+  return out.take();
+}
+
+LoadReport merge_findings(const std::vector<Bytes>& all, const Manifest& manifest) {
+  std::set<std::string> missing, reshaped, cast, reset, wanted;
+  for (const Bytes& bytes : all) {
+    ByteReader in(bytes);
+    for (auto* names : {&missing, &reshaped, &cast, &reset, &wanted}) add_names(in, *names);
+  }
+  const auto list = [](const std::set<std::string>& names) { return std::vector<std::string>(names.begin(), names.end()); };
+  LoadReport report{.missing = list(missing), .unexpected = {}, .reshaped = list(reshaped), .cast = list(cast), .reset = list(reset)};
+  for (const auto& [key, entry] : manifest.entries) {
+    if (!wanted.contains(key)) report.unexpected.push_back(key);
+  }
+  return report;
+}
+
+// After this many bytes a rank says how far it is.
+constexpr int64_t note_bytes = int64_t{64} << 20;
+
+ReadCount read_all(const Ready& ready, Comm& comm) {
+  ReadCount count;
+  int64_t noted = 0;
+  try {
+    for (const ReadyRead& read : ready.reads) {
+      count += read_box(*read.item.item, read.item.tensor, read.from, read.into);
+      if (count.read_bytes - noted < note_bytes) continue;
+      noted = count.read_bytes;
+      comm.note("read " + read.item.file->file() + ", " + std::to_string(count.read_bytes) + " bytes so far");
+    }
+  } catch (const Error& error) {
+    Fault fault = error.fault();
+    if (fault.hint.empty()) fault.hint = "some tensors were overwritten already: load another step before training on";
+    throw Error(std::move(fault));
+  }
+  return count;
+}
+
+void add_counts(const std::vector<Bytes>& all, LoadReport& report) {
+  for (const Bytes& bytes : all) {
+    ByteReader in(bytes);
+    report.read_bytes += in.get<int64_t>();
+    report.unverified_bytes += in.get<int64_t>();
+  }
+}
+
+void replace_objects(Ready& ready, StateDict& state) {
+  for (auto& [key, value] : ready.objects) {
+    auto& leaf = state.leaves.at(key).is;
+    if (auto* local = std::get_if<RankLocal>(&leaf)) local->value = std::move(value);
+    else leaf = std::move(value);
+  }
+  for (const std::string& key : ready.match.reset) std::get<RankLocal>(state.leaves.at(key).is).value = Value();
+}
+
+}  // namespace
+
+LoadReport load(Comm& comm, const Storage& storage, const Path& directory, StateDict& state, const LoadOptions& options) {
+  const auto begin = std::chrono::steady_clock::now();
+  comm.note("open " + directory);
+  const Bytes metadata = on_leader(comm, Phase::open, [&] { return read_metadata(storage, directory); });
+  OpenItems items(storage, directory);
+  Manifest manifest;
+  Ready ready;
+  LoadReport report = merge_findings(on_every_rank_bytes(comm, Phase::check,
+                                                         [&] {
+                                                           manifest = format::decode_metadata(metadata);
+                                                           ready = prepare(manifest, state, items, comm, options);
+                                                           return encode_findings(ready);
+                                                         }),
+                                     manifest);
+  add_counts(on_every_rank_bytes(comm, Phase::read,
+                                 [&] {
+                                   const ReadCount count = read_all(ready, comm);
+                                   ByteWriter out;
+                                   out.put(count.read_bytes);
+                                   out.put(count.unverified_bytes);
+                                   return out.take();
+                                 }),
+             report);
+  replace_objects(ready, state);
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return report;
+}
+
+LoadReport load(Comm& comm, const std::string& directory, StateDict& state, const LoadOptions& options) {
+  const Place place = place_of(directory);
+  return load(comm, LocalStorage(place.parent), place.name, state, options);
+}
+
+void apply_loaded(Comm& comm, const std::function<void()>& apply) { on_every_rank(comm, Phase::apply, apply); }
+
+}  // namespace tessera

@@ -1,0 +1,38 @@
+// tessera/checkpoint/save.h: all ranks save one state together.
+// Collective  Every rank calls it with its own part of the state and the same target; all return, or all throw the same Error.
+// Promises    I1-I4 of publish.h. When it returns, the checkpoint is whole, durable and proved on every rank.
+// Errors      Error(exists) where a checkpoint (or anything else) stands already; what plan/ and storage/ say. After an error
+//             nothing has appeared and the staging directory is gone, unless the leader itself was lost.
+// Memory      One slab a rank, whatever the size of the state.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "tessera/comm/comm.h"
+#include "tessera/layout/state_dict.h"
+#include "tessera/storage/storage.h"
+
+namespace tessera {
+
+struct SaveOptions {
+  Replace replace = Replace::never;
+};
+
+struct SaveReport {
+  std::string save_id;
+  int64_t total_bytes = 0;  // of all ranks' files
+  int64_t rank_bytes = 0;   // of this rank's
+  double seconds = 0;
+};
+
+SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDict& state, const SaveOptions& options = {});
+// To a directory of the local file system, which may exist if it is empty.
+SaveReport save(Comm& comm, const std::string& directory, const StateDict& state, const SaveOptions& options = {});
+
+template <Stateful T>
+SaveReport save(Comm& comm, const std::string& directory, const T& object, const SaveOptions& options = {}) {
+  return save(comm, directory, const_cast<T&>(object).state_dict(), options);
+}
+
+}  // namespace tessera

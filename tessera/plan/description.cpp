@@ -1,0 +1,143 @@
+#include "tessera/plan/description.h"
+
+#include "tessera/base/checked.h"
+#include "tessera/format/item.h"
+
+namespace tessera {
+namespace {
+
+enum class Kind : uint8_t { tensor, object };
+enum class Step : uint8_t { name, index };
+
+void put_path(ByteWriter& out, const std::string& key, const KeyPath& path) {
+  // The path of a flat state is its key: the usual case costs four bytes.
+  const bool flat = path.size() == 1 && std::holds_alternative<std::string>(path[0]) && std::get<std::string>(path[0]) == key;
+  out.put<uint32_t>(flat ? 0 : static_cast<uint32_t>(path.size()));
+  if (flat) return;
+  for (const PathElement& element : path) {
+    if (const auto* index = std::get_if<int64_t>(&element)) {
+      out.put(Step::index);
+      out.put(*index);
+    } else {
+      out.put(Step::name);
+      out.put_string(std::get<std::string>(element));
+    }
+  }
+}
+
+KeyPath get_path(ByteReader& in, const std::string& key) {
+  const auto count = in.get<uint32_t>();
+  if (count == 0) return {key};
+  KeyPath path;
+  for (uint32_t i = 0; i < count; ++i) {
+    if (in.get<Step>() == Step::index) path.emplace_back(in.get<int64_t>());
+    else path.emplace_back(in.get_string());
+  }
+  return path;
+}
+
+TensorPart describe_tensor(const std::string& key, const TensorLeaf& leaf) {
+  const auto fail = [&](const std::string& what) { throw Error({.code = Code::invalid_argument, .what = what + " of '" + key + "'"}); };
+  checked_multiply(checked_volume(leaf.sizes, Code::invalid_argument), element_bytes(leaf.dtype), Code::invalid_argument);
+  TensorPart part{leaf.dtype, leaf.sizes, {}};
+  for (const Shard& shard : leaf.shards) {
+    if (!fits(shard.box, leaf.sizes)) fail("box " + to_string(shard.box) + " lies outside the shape " + to_string(leaf.sizes));
+    if (shard.view.sizes != shard.box.sizes) fail("a view of shape " + to_string(shard.view.sizes) + " stands for box " + to_string(shard.box));
+    if (shard.view.strides.size() != shard.view.sizes.size()) fail("a view has not one stride for each dimension");
+    if (shard.view.dtype != leaf.dtype) fail("a view's dtype differs from the tensor's");
+    if (!shard.view.data && volume(shard.box) > 0) fail("a view has no memory");
+    part.boxes.push_back(shard.box);
+  }
+  return part;
+}
+
+}  // namespace
+
+std::string rank_local_key(const std::string& key, int rank) { return key + ".rank" + std::to_string(rank); }
+
+KeyPath rank_local_path(KeyPath path, int rank) {
+  const std::string ending = "rank" + std::to_string(rank);
+  if (auto* last = path.empty() ? nullptr : std::get_if<std::string>(&path.back())) *last += "." + ending;
+  else path.emplace_back(ending);
+  return path;
+}
+
+Described describe(const StateDict& state, int rank) {
+  Described out;
+  const auto add_object = [&](std::string key, KeyPath path, const Value& value) {
+    Bytes item = format::write_object_item(value);
+    out.description.emplace(key, Part{std::move(path), ObjectPart{static_cast<int64_t>(item.size()), digest(item)}});
+    if (!out.objects.emplace(std::move(key), std::move(item)).second) throw Error({.code = Code::invalid_argument, .what = "two values under one key"});
+  };
+  for (const auto& [key, leaf] : state.leaves) {
+    if (const auto* tensor = std::get_if<TensorLeaf>(&leaf.is)) {
+      out.description.emplace(key, Part{leaf.path, describe_tensor(key, *tensor)});
+      out.tensors.emplace(key, tensor);
+    } else if (const auto* local = std::get_if<RankLocal>(&leaf.is)) {
+      add_object(rank_local_key(key, rank), rank_local_path(leaf.path, rank), local->value);
+    } else {
+      add_object(key, leaf.path, std::get<Value>(leaf.is));
+    }
+  }
+  return out;
+}
+
+Bytes encode(const Description& description) {
+  ByteWriter out;
+  out.put<uint64_t>(description.size());
+  for (const auto& [key, part] : description) {
+    out.put_string(key);
+    put_path(out, key, part.path);
+    if (const auto* tensor = std::get_if<TensorPart>(&part.is)) {
+      out.put(Kind::tensor);
+      out.put(tensor->dtype);
+      out.put_list<int64_t>(tensor->sizes);
+      out.put<uint64_t>(tensor->boxes.size());
+      for (const Box& box : tensor->boxes) {
+        for (const int64_t offset : box.offsets) out.put(offset);
+        for (const int64_t size : box.sizes) out.put(size);
+      }
+    } else {
+      const auto& object = std::get<ObjectPart>(part.is);
+      out.put(Kind::object);
+      out.put(object.length_bytes);
+      out.put_raw(object.content);
+    }
+  }
+  return out.take();
+}
+
+Description decode_description(std::span<const std::byte> bytes) {
+  ByteReader in(bytes);
+  Description description;
+  const size_t leaves = in.get_count(1);
+  for (size_t i = 0; i < leaves; ++i) {
+    const std::string key = in.get_string();
+    Part part{get_path(in, key), {}};
+    if (in.get<Kind>() == Kind::tensor) {
+      TensorPart tensor;
+      tensor.dtype = in.get<DType>();
+      if (tensor.dtype > DType::float4_e2m1fn_x2) throw Error({.code = Code::corrupt, .what = "a message names an unknown dtype"});
+      tensor.sizes = in.get_list<int64_t>();
+      const size_t dims = tensor.sizes.size();
+      // A box of a tensor without dimensions takes no bytes; more than one of it is one too many anyway.
+      const size_t count = dims == 0 ? static_cast<size_t>(std::min<uint64_t>(in.get<uint64_t>(), 2)) : in.get_count(2 * dims * sizeof(int64_t));
+      for (size_t b = 0; b < count; ++b) {
+        Box box{Sizes(dims), Sizes(dims)};
+        for (int64_t& offset : box.offsets) offset = in.get<int64_t>();
+        for (int64_t& size : box.sizes) size = in.get<int64_t>();
+        tensor.boxes.push_back(std::move(box));
+      }
+      part.is = std::move(tensor);
+    } else {
+      ObjectPart object;
+      object.length_bytes = in.get<int64_t>();
+      std::ranges::copy(in.get_raw(object.content.size()), object.content.begin());
+      part.is = object;
+    }
+    description.emplace(key, std::move(part));
+  }
+  return description;
+}
+
+}  // namespace tessera

@@ -1,0 +1,58 @@
+// tessera/plan/description.h: what a rank tells the leader about its part of a state: keys, types, shapes and boxes, no
+// tensor bytes. A compact record of our own; it lives for one message.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "tessera/base/bytes.h"
+#include "tessera/base/digest.h"
+#include "tessera/layout/state_dict.h"
+
+namespace tessera {
+
+struct TensorPart {
+  DType dtype = DType::float32;
+  Sizes sizes;             // of the global tensor
+  std::vector<Box> boxes;  // what this rank holds, in the order of its shards
+  bool operator==(const TensorPart&) const = default;
+};
+
+struct ObjectPart {
+  int64_t length_bytes = 0;  // of its encoded item
+  Digest content = {};       // of the same bytes: replicas that disagree are found by it
+  bool operator==(const ObjectPart&) const = default;
+};
+
+struct Part {
+  KeyPath path;
+  std::variant<TensorPart, ObjectPart> is;
+  bool operator==(const Part&) const = default;
+};
+
+using Description = std::map<std::string, Part>;
+
+Bytes encode(const Description& description);
+// Errors  Error(corrupt) for bytes that encode() did not write.
+Description decode_description(std::span<const std::byte> bytes);
+
+// A rank's state made ready for planning: its description, the encoded items of its objects, and the shards by key.
+// Borrows the state's views.
+struct Described {
+  Description description;
+  std::map<std::string, Bytes> objects;
+  std::map<std::string, const TensorLeaf*> tensors;
+};
+// A rank-local leaf is described under `<key>.rank<rank>`, its path ending alike.
+// Errors  Error(invalid_argument) for a view that does not fit its box, its leaf's dtype or its leaf's shape.
+Described describe(const StateDict& state, int rank);
+
+// "<key>.rank<r>", and the same ending on the last element of the path.
+std::string rank_local_key(const std::string& key, int rank);
+KeyPath rank_local_path(KeyPath path, int rank);
+
+}  // namespace tessera

@@ -1,0 +1,45 @@
+// tessera/plan/save_plan.h: who writes what where. A pure function of what the ranks hold.
+// Promises    The manifest is complete before a byte is written: an item's length is arithmetic. The same descriptions
+//             give the same plan, wherever it is made. Each box has one owner; replicas are spread by bytes.
+// Errors      Error(mismatch) that names the key and ranks where ranks disagree (dtype, shape, path, an object's content), and
+//             Error(invalid_argument) that names the key and the boxes where they overlap or leave a hole.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tessera/base/bytes.h"
+#include "tessera/manifest/manifest.h"
+#include "tessera/plan/description.h"
+
+namespace tessera {
+
+// One item of the rank's file; items stand one after another, in this order, from the file's first byte.
+struct WriteItem {
+  std::string key;  // as in the rank's description
+  int32_t box = -1;  // index among the tensor's boxes there; -1 for an object
+  int64_t length_bytes = 0;
+  bool operator==(const WriteItem&) const = default;
+};
+
+// What one rank writes: one file, or none when it owns nothing.
+struct RankWrites {
+  std::string file;
+  std::vector<WriteItem> items;
+  int64_t file_bytes = 0;
+  bool operator==(const RankWrites&) const = default;
+};
+
+struct SavePlan {
+  Manifest manifest;
+  std::vector<RankWrites> ranks;
+};
+
+SavePlan plan_save(const std::vector<Description>& ranks, const std::string& save_id);
+
+Bytes encode(const RankWrites& writes);
+RankWrites decode_rank_writes(std::span<const std::byte> bytes);
+
+}  // namespace tessera

@@ -1,0 +1,35 @@
+// tessera/transfer/write_shards.h: carries out one rank's part of a save plan: its file, written once, front to back.
+// A large run of memory goes to the file as it lies, a piece at a time, its CRC taken while the piece is in cache; small
+// ones are gathered in a slab. Peak memory is that slab, whatever the size of the state.
+// Promises    When it returns, the file's content is durable; its name is not, until its directory is synced.
+// Errors      Error(io, no_space) with file and offset; Error(internal) if the encoder and the plan disagree.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tessera/base/bytes.h"
+#include "tessera/plan/save_plan.h"
+#include "tessera/storage/storage.h"
+
+namespace tessera {
+
+// What a rank answers for: the leader compares it with the plan and with the file system before anything is published.
+struct Proof {
+  std::string file;
+  int64_t length_bytes = 0;          // as the file system reported it when the file was closed
+  std::vector<uint32_t> item_crcs;   // of each item's content, in the order of the plan
+  bool operator==(const Proof&) const = default;
+};
+Bytes encode(const Proof& proof);
+Proof decode_proof(std::span<const std::byte> bytes);
+
+// Told now and then how far the work is: bytes done, bytes in all.
+using Progress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
+
+// Writes `writes.file` in `directory`. A rank without items writes nothing and proves an empty list.
+Proof write_shards(const RankWrites& writes, const Described& state, Storage& storage, const Path& directory, const Progress& progress = {});
+
+}  // namespace tessera
