@@ -9,6 +9,7 @@
 #include "tessera/checkpoint/place.h"
 #include "tessera/comm/on_every_rank.h"
 #include "tessera/format/dcp.h"
+#include "tessera/plan/description.h"
 #include "tessera/transfer/open_items.h"
 #include "tessera/transfer/read_box.h"
 
@@ -44,7 +45,7 @@ void add_tensor_reads(const Wanted& wanted, const Manifest& manifest, const Stat
 }
 
 Ready prepare(const Manifest& manifest, const StateDict& state, OpenItems& items, const Comm& comm, const LoadOptions& options) {
-  describe(state, comm.rank());  // finds views that do not fit their boxes before they are written through
+  tessera::describe(state, comm.rank());  // finds views that do not fit their boxes before they are written through
   Ready ready;
   ready.match = match(manifest, state, comm.rank(), comm.size(), options);
   for (const Wanted& wanted : ready.match.tensors) {

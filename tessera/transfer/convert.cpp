@@ -49,7 +49,7 @@ uint16_t to_16_bits(double value) {
   const uint16_t sign = std::signbit(value) ? 0x8000 : 0;
   if (std::isnan(value)) return static_cast<uint16_t>(sign | (all_ones << Layout::mantissa_bits) | (1 << (Layout::mantissa_bits - 1)));
   const double magnitude = std::fabs(value);
-  int exponent = 0;
+  int exponent = 1 - bias;  // as the smallest numbers have it
   if (magnitude > 0 && std::isfinite(magnitude)) std::frexp(magnitude, &exponent);  // magnitude in [2^(exponent-1), 2^exponent)
   const int unit = std::max(exponent - 1, 1 - bias) - Layout::mantissa_bits;        // power of two of the last place
   const double steps = std::isfinite(magnitude) ? std::nearbyint(std::ldexp(magnitude, -unit)) : HUGE_VAL;

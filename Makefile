@@ -1,0 +1,74 @@
+# The door of the house: `make` builds, `make demo` shows it at work, `make test` proves it. Each does its own set-up.
+SHELL := /bin/sh
+CMAKE ?= cmake
+CTEST ?= ctest
+PYTHON := .venv/bin/python
+# A file that includes LibTorch takes 1.4 GB to compile, so memory limits the jobs as much as cores do.
+JOBS ?= $(shell awk -v cores=$$(nproc) '/^MemAvailable/ { fit = int($$2 / 1600000) } \
+          END { print fit < 1 ? 1 : fit < cores ? fit : cores }' /proc/meminfo)
+
+.DEFAULT_GOAL := build
+.PHONY: help setup build release demo check test test-dev test-asan test-tsan test-night sanitize format format-check bench clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:  ## install what is missing: Debian packages (as root) and .venv; does nothing on a ready machine
+	@tools/setup.sh
+
+# $(call built,PRESET): configured once; ninja configures again when a CMakeLists.txt changes.
+built = { [ -f build/$(1)/build.ninja ] || $(CMAKE) --preset $(1); } && $(CMAKE) --build build/$(1) -j $(JOBS)
+# Without address randomisation where that may be switched off: TSan of this compiler dies on kernels that randomise widely.
+fixed_addresses = $(shell setarch -R true 2>/dev/null && echo setarch -R)
+tested = $(CTEST) --test-dir build/$(1) --output-on-failure --no-tests=error -j $(JOBS)
+
+build: setup  ## build everything into build/dev (the default)
+	@$(call built,dev)
+
+release: setup  ## build everything, optimised, into build/release
+	@$(call built,release)
+
+demo: build  ## train on 2 ranks, kill, resume on 3, compare with stock PyTorch: under 2 minutes once built
+	@$(PYTHON) tests/demo/demo.py --build build/dev
+
+check: setup format-check  ## the checks that build nothing: includes and format
+	@$(PYTHON) tools/check_includes.py
+	@$(PYTHON) tools/check_includes_test.py
+
+# What is cheap comes first, so that a slip shows early.
+test: check  ## all tests: checks, everything under dev, the file wing under ASan + UBSan and under TSan
+	@$(MAKE) --no-print-directory test-asan
+	@$(MAKE) --no-print-directory test-tsan
+	@$(MAKE) --no-print-directory test-dev
+
+test-dev: build  ## all tests without sanitizers
+	@$(call tested,dev)
+
+test-asan: setup  ## the file wing under ASan and UBSan
+	@$(call built,asan)
+	@$(call tested,asan)
+
+test-tsan: setup  ## the file wing under TSan
+	@$(call built,tsan)
+	@$(fixed_addresses) $(call tested,tsan)
+
+sanitize: test-asan test-tsan  ## both sanitizer runs
+
+test-night: check release  ## the same tests, with many more cases for each property
+	@$(call built,asan)
+	@$(call built,tsan)
+	@RC_PARAMS="max_success=2000" $(call tested,release)
+	@RC_PARAMS="max_success=1000" $(call tested,asan)
+	@RC_PARAMS="max_success=1000" $(fixed_addresses) $(call tested,tsan)
+
+format: setup  ## format every C++ file in place
+	@tools/check_format.sh --fix
+
+format-check: setup  ## fail if clang-format would change a file
+	@tools/check_format.sh
+
+bench: release  ## print today's ratios against the peers
+	@$(PYTHON) bench/bench.py --build build/release
+
+clean:  ## remove what was built; .venv stays
+	rm -rf build

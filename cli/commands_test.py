@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""The commands as a person runs them: exit codes, what goes to which stream, and that every failure says where and why.
+
+Usage: commands_test.py TESSERA GOLDEN     GOLDEN is the folder of fixtures
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+TESSERA = GOLDEN = None
+
+
+def tessera(*arguments, **options):
+    return subprocess.run([TESSERA, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False, **options)
+
+
+class Commands(unittest.TestCase):
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.scratch = Path(scratch.name)
+        self.single = GOLDEN / "torch-2.13/single_process/ckpt"
+        self.sharded = GOLDEN / "torch-2.13/fsdp1_sharded/ckpt"
+
+    def copied(self, source, name):
+        shutil.copytree(source, self.scratch / name)
+        return self.scratch / name
+
+    def assert_fails(self, done, code, *words):
+        self.assertEqual(done.returncode, code, done.stderr)
+        self.assertEqual(done.stdout, "")
+        self.assertTrue(done.stderr.startswith("tessera: error: "), done.stderr)
+        for word in words:
+            self.assertIn(word, done.stderr)
+
+    def test_ls_prints_a_table_with_totals(self):
+        done = tessera("ls", self.sharded)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        lines = done.stdout.splitlines()
+        self.assertEqual(lines[0].split(), ["key", "dtype", "shape", "chunks", "bytes"])
+        self.assertEqual(lines[1].split(), ["linear.weight", "float32", "[10,", "10]", "2", "400"])
+        self.assertEqual(lines[-1], "3 tensors in 6 chunks: 300 elements, 1.2 KiB; 0 objects; written by PyTorch or another tool")
+
+    def test_ls_json_without_digest_reads_no_tensor(self):
+        place = self.copied(self.sharded, "without_data")
+        for file in place.glob("*.distcp"):
+            file.unlink()
+        done = tessera("ls", "--json", place)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(json.loads(done.stdout)["entries"]["linear.weight"], {"kind": "tensor", "dtype": "float32", "shape": [10, 10]})
+        self.assert_fails(tessera("ls", "--json", "--digest", place), 3, ".distcp")
+
+    def test_ls_of_a_root_lists_its_steps(self):
+        root = self.scratch / "root"
+        root.mkdir()
+        for step in (12, 3):
+            shutil.copytree(self.single, root / f"step-{step:08d}")
+        (root / ".tessera-0123").mkdir()
+        done = tessera("ls", root)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual([line.split()[0] for line in done.stdout.splitlines()[1:3]], ["step-00000003", "step-00000012"])
+        self.assertEqual(done.stdout.splitlines()[-1], "2 steps; the latest is step-00000012")
+        self.assertEqual(list(json.loads(tessera("ls", root, "--json").stdout)["steps"]), ["step-00000003", "step-00000012"])
+        self.assert_fails(tessera("ls", root, "--digest"), 2, f"hint: name a step, as in {root}/step-00000012")
+        self.assert_fails(tessera("diff", root, self.single), 2, "is a root of steps")
+
+    def test_ls_of_a_root_names_a_damaged_step_and_lists_the_others(self):
+        root = self.scratch / "root"
+        root.mkdir()
+        for step in (1, 2):
+            shutil.copytree(self.single, root / f"step-{step:08d}")
+        (root / "step-00000002/.metadata").write_bytes(b"no pickle")
+        done = tessera("ls", root)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stdout, r"(?m)^step-00000001 +\d+ +\d+ +\d+$")
+        self.assertRegex(done.stdout, r"(?m)^step-00000002 .*\.metadata")
+
+    def test_diff_of_equal_content_is_0_whatever_the_sharding(self):
+        done = tessera("diff", self.sharded, GOLDEN / "torch-2.13/fsdp1_sharded_dtensor/ckpt")
+        self.assertEqual((done.returncode, done.stdout), (0, "equal bit for bit: 3 keys\n"), done.stderr)
+
+    def test_diff_of_one_changed_bit_is_1_or_damage(self):
+        # The CRC sees the changed bit first: that is damage, exit code 1 as well, and says which checkpoint.
+        place = self.copied(self.sharded, "flipped")
+        expected = (GOLDEN / "torch-2.13/fsdp1_sharded/expected.safetensors").read_bytes()
+        data = (place / "__0_0.distcp").read_bytes()
+        header = int.from_bytes(expected[:8], "little")
+        begin = json.loads(expected[8 : 8 + header])["linear.weight"]["data_offsets"][0] + 8 + header
+        at = data.index(expected[begin : begin + 200])
+        (place / "__0_0.distcp").write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        self.assert_fails(tessera("diff", self.sharded, place), 1, str(place), "__0_0.distcp")
+
+    def test_diff_names_keys_and_sides(self):
+        done = tessera("diff", self.single, self.sharded)
+        self.assertEqual((done.returncode, done.stderr), (1, ""))
+        self.assertIn("only in A", done.stdout)
+        self.assertIn("only in B", done.stdout)
+        self.assertEqual(done.stdout.splitlines()[-1], f"6 keys differ; A is {self.single}, B is {self.sharded}")
+
+    def test_failures_say_where_and_why(self):
+        self.assert_fails(tessera("ls", self.scratch / "nowhere"), 3, f"{self.scratch}/nowhere: no checkpoint", "hint: ", "no such directory")
+        self.assert_fails(tessera("ls", self.scratch), 3, "no checkpoint", "tessera: hint: ")
+        self.assert_fails(tessera("diff", self.single, self.scratch / "nowhere"), 3, "nowhere")
+        self.assert_fails(tessera("ls", GOLDEN / "hostile/metadata_garbage"), 1, "metadata_garbage", ".metadata")
+        missing = self.copied(self.sharded, "missing")
+        (missing / "__1_0.distcp").unlink()
+        self.assert_fails(tessera("ls", "--digest", missing), 3, f"{missing}/__1_0.distcp", "ENOENT")
+
+    def test_links_inside_a_checkpoint_are_not_followed(self):
+        place = self.copied(self.sharded, "linked")
+        (place / "__1_0.distcp").rename(self.scratch / "elsewhere")
+        (place / "__1_0.distcp").symlink_to(self.scratch / "elsewhere")
+        done = tessera("ls", "--digest", place)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("error: ", done.stderr)
+
+    def test_usage(self):
+        for arguments in ([], ["ls"], ["diff", "a"], ["ls", "a", "b"], ["lss", "a"], ["ls", "a", "--no-such"]):
+            self.assert_fails(tessera(*arguments), 2, "tessera: hint: ")
+        for arguments in (["--help"], ["ls", "--help"], ["diff", "--help"], ["--version"]):
+            done = tessera(*arguments)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertRegex(tessera("--version").stdout, r"^tessera \d+\.\d+\.\d+\n$")
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full here")
+    def test_a_full_disk_under_standard_output_is_an_error(self):
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            done = subprocess.run([TESSERA, "ls", str(self.single)], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        self.assertEqual(done.returncode, 3)
+        self.assertIn("ENOSPC", done.stderr)
+
+
+if __name__ == "__main__":
+    TESSERA, GOLDEN = sys.argv[1], Path(sys.argv[2])
+    unittest.main(argv=sys.argv[:1])

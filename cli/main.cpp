@@ -1,0 +1,73 @@
+// tessera: looks into checkpoints, without LibTorch, Python or ranks. One file per command; this one reads the command
+// line, prints what a command made, and turns a failure into one line that says where and why, and one that says what next.
+// Exit codes  0 fine, 1 differs or damaged, 2 usage, 3 input or output.
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <functional>
+
+#include "cli/diff.h"
+#include "cli/ls.h"
+#include "cli/text.h"
+#include "tessera/base/error.h"
+
+namespace tessera::cli {
+namespace {
+
+int report(const Fault& fault) {
+  std::fprintf(stderr, "tessera: error: %s\n", printable(describe(fault)).c_str());
+  if (!fault.hint.empty()) std::fprintf(stderr, "tessera: hint: %s\n", printable(fault.hint).c_str());
+  return exit_code(fault.code);
+}
+
+void print(const std::string& text) {
+  errno = 0;
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  if (!written) throw Error(os_fault(errno, "write to standard output"));
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("tessera: look into sharded checkpoints (torch.distributed.checkpoint directories)", "tessera");
+  app.set_version_flag("--version", std::string("tessera ") + TESSERA_VERSION);
+  app.require_subcommand(1);
+  app.footer("Exit codes: 0 fine, 1 differs or damaged, 2 usage, 3 input or output.");
+  std::function<Output()> command;
+
+  LsOptions ls_options;
+  CLI::App* ls_app = app.add_subcommand("ls", "List what a checkpoint holds, or the steps of a root of steps");
+  ls_app->add_option("PATH", ls_options.path, "A checkpoint directory, or a root of steps")->required();
+  ls_app->add_flag("--json", ls_options.json, "Print {\"entries\": {key: ...}} instead of a table");
+  ls_app->add_flag("--digest", ls_options.digest, "Read every tensor and add the SHA-256 of its row-major bytes");
+  ls_app->callback([&] { command = [&] { return ls(ls_options); }; });
+
+  std::string path_a;
+  std::string path_b;
+  CLI::App* diff_app = app.add_subcommand("diff", "Compare two checkpoints bit for bit, however they are sharded");
+  diff_app->add_option("A", path_a, "A checkpoint directory")->required();
+  diff_app->add_option("B", path_b, "Another")->required();
+  diff_app->callback([&] { command = [&] { return diff(path_a, path_b); }; });
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& wanted) {  // --help and --version
+    return app.exit(wanted);
+  } catch (const CLI::ParseError& error) {
+    return report({.code = Code::invalid_argument,
+                   .what = error.what(),
+                   .hint = "tessera --help lists the commands, tessera COMMAND --help the options"});
+  }
+  const Output output = command();
+  print(output.text);
+  return output.exit_code;
+}
+
+}  // namespace
+}  // namespace tessera::cli
+
+int main(int argc, char** argv) {
+  try {
+    return tessera::cli::run(argc, argv);
+  } catch (...) {
+    return tessera::cli::report(tessera::fault_of(std::current_exception()));
+  }
+}

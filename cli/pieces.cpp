@@ -1,0 +1,42 @@
+#include "cli/pieces.h"
+
+#include <algorithm>
+
+namespace tessera::cli {
+
+Box next_piece(std::span<const int64_t> sizes, int64_t begin, int64_t most) {
+  if (sizes.empty()) return {};
+  size_t axis = 0;  // the piece has one index in each dimension before it, and all of those after it
+  while (axis + 1 < sizes.size() && volume(sizes.subspan(axis + 1)) > most) ++axis;
+  const int64_t row = volume(sizes.subspan(axis + 1));
+  Box piece = whole(sizes);
+  int64_t index = begin / row;
+  piece.offsets[axis] = index % sizes[axis];
+  piece.sizes[axis] = std::min(most / row, sizes[axis] - piece.offsets[axis]);
+  index /= sizes[axis];
+  for (size_t d = axis; d > 0; --d) {
+    piece.offsets[d - 1] = index % sizes[d - 1];
+    piece.sizes[d - 1] = 1;
+    index /= sizes[d - 1];
+  }
+  return piece;
+}
+
+std::span<const std::byte> PieceBuffer::read(const NamedCheckpoint& checkpoint, const std::string& key, DType dtype, const Box& box) {
+  const auto count = static_cast<size_t>(volume(box) * element_bytes(dtype));
+  if (bytes_.size() < count) bytes_.resize(count);
+  checkpoint.read(key, box, dense_view(bytes_.data(), dtype, box.sizes));
+  return std::span(bytes_).first(count);
+}
+
+void for_each_piece(const TensorEntry& tensor, const std::function<void(const Box&)>& take) {
+  const int64_t most = piece_bytes / element_bytes(tensor.dtype);
+  const int64_t total = volume(tensor.sizes);
+  for (int64_t begin = 0; begin < total;) {
+    const Box piece = next_piece(tensor.sizes, begin, most);
+    take(piece);
+    begin += volume(piece);
+  }
+}
+
+}  // namespace tessera::cli

@@ -1,0 +1,131 @@
+#include "tessera/comm/on_every_rank.h"
+
+#include <algorithm>
+
+namespace tessera {
+namespace {
+
+constexpr int leader = 0;
+
+Bytes encode_outcome(const Outcome<Bytes>& outcome) {
+  ByteWriter out;
+  out.put(outcome.value.has_value());
+  out.put_raw(outcome ? *outcome.value : encode(outcome.fault));
+  return out.take();
+}
+
+Outcome<Bytes> decode_outcome(std::span<const std::byte> bytes) {
+  ByteReader in(bytes);
+  if (in.get<bool>()) {
+    const auto rest = in.get_raw(in.left());
+    return {Bytes(rest.begin(), rest.end())};
+  }
+  return {std::nullopt, decode_fault(in.get_raw(in.left()))};
+}
+
+// On the leader: what `lead` makes of the ranks' bytes, or the root cause of their failures.
+std::vector<Bytes> answer_all(std::vector<Bytes> messages, Phase phase, const Combine& lead) {
+  const size_t ranks = messages.size();
+  std::vector<Bytes> good;
+  std::vector<std::pair<int, Fault>> faults;
+  for (size_t r = 0; r < ranks; ++r) {
+    Outcome<Bytes> outcome = decode_outcome(messages[r]);
+    if (outcome) good.push_back(std::move(*outcome.value));
+    else faults.emplace_back(static_cast<int>(r), std::move(outcome.fault));
+  }
+  if (faults.empty()) {
+    Outcome<std::vector<Bytes>> led = capture([&] { return lead(std::move(good)); });
+    if (led) {
+      for (Bytes& answer : *led.value) answer = encode_outcome({std::move(answer)});
+      return std::move(*led.value);
+    }
+    faults.emplace_back(leader, std::move(led.fault));
+  }
+  return std::vector<Bytes>(ranks, encode_outcome({std::nullopt, root_cause(faults, phase)}));
+}
+
+Bytes agree(Comm& comm, Phase phase, const std::function<Bytes()>& mine, const Combine& lead) {
+  const Outcome<Bytes> outcome = capture(mine);
+  const Bytes answer = comm.round(name(phase), encode_outcome(outcome), [&](std::vector<Bytes> all) { return answer_all(std::move(all), phase, lead); });
+  return decode_outcome(answer).or_throw();
+}
+
+bool says_only_that_others_failed(const Fault& fault) {
+  return fault.code == Code::aborted || fault.code == Code::peer_lost || fault.code == Code::timeout;
+}
+
+}  // namespace
+
+Bytes encode(const Fault& fault) {
+  ByteWriter out;
+  out.put(fault.code);
+  out.put(fault.offset_bytes);
+  out.put<int32_t>(fault.os_errno);
+  out.put<int32_t>(fault.rank);
+  out.put(fault.phase);
+  out.put<int32_t>(fault.same_on);
+  out.put_string(fault.what);
+  out.put_string(fault.file);
+  out.put_string(fault.hint);
+  return out.take();
+}
+
+Fault decode_fault(std::span<const std::byte> bytes) {
+  ByteReader in(bytes);
+  Fault fault;
+  fault.code = in.get<Code>();
+  fault.offset_bytes = in.get<int64_t>();
+  fault.os_errno = in.get<int32_t>();
+  fault.rank = in.get<int32_t>();
+  fault.phase = in.get<Phase>();
+  fault.same_on = in.get<int32_t>();
+  fault.what = in.get_string();
+  fault.file = in.get_string();
+  fault.hint = in.get_string();
+  return fault;
+}
+
+Fault root_cause(const std::vector<std::pair<int, Fault>>& faults, Phase phase) {
+  const auto first = std::ranges::min_element(faults, {}, [](const auto& failed) { return std::pair(says_only_that_others_failed(failed.second), failed.first); });
+  Fault cause = first->second;
+  cause.same_on = static_cast<int>(std::ranges::count_if(faults, [&](const auto& failed) {
+                    return failed.second.code == cause.code && failed.second.what == cause.what && failed.second.os_errno == cause.os_errno;
+                  })) - 1;
+  if (cause.rank < 0) cause.rank = first->first;
+  if (cause.phase == Phase::none) cause.phase = phase;
+  return cause;
+}
+
+Bytes through_leader(Comm& comm, Phase phase, const std::function<Bytes()>& mine, const Combine& lead) { return agree(comm, phase, mine, lead); }
+
+std::vector<Bytes> on_every_rank_bytes(Comm& comm, Phase phase, const std::function<Bytes()>& work) {
+  const Bytes answer = agree(comm, phase, work, [](std::vector<Bytes> all) {
+    ByteWriter out;
+    for (const Bytes& bytes : all) out.put_bytes(bytes);
+    return std::vector<Bytes>(all.size(), out.take());
+  });
+  ByteReader in(answer);
+  std::vector<Bytes> all;
+  while (!in.empty()) {
+    const auto bytes = in.get_bytes();
+    all.emplace_back(bytes.begin(), bytes.end());
+  }
+  return all;
+}
+
+void on_every_rank(Comm& comm, Phase phase, const std::function<void()>& work) {
+  agree(
+      comm, phase,
+      [&] {
+        work();
+        return Bytes{};
+      },
+      [](std::vector<Bytes> all) { return std::vector<Bytes>(all.size()); });
+}
+
+Bytes on_leader(Comm& comm, Phase phase, const std::function<Bytes()>& work) {
+  return agree(
+      comm, phase, [] { return Bytes{}; }, [&](std::vector<Bytes> all) { return std::vector<Bytes>(all.size(), work()); });
+}
+
+}  // namespace tessera

@@ -1,0 +1,59 @@
+// tessera/format/archive.h: a torch.save archive: a zip with a `data.pkl`, a `version`, and storages under `data/`.
+// What tensor items and object items have in common.
+// Errors      Those of zip.h and pickle.h; Error(unsupported) for TorchScript and for versions outside 1 to 10.
+#pragma once
+
+#include <string>
+
+#include "tessera/format/item.h"
+#include "tessera/format/pickle.h"
+#include "tessera/format/zip.h"
+
+namespace tessera::format {
+
+// An item's first and last bytes, read once: a parser that jumps between directory and headers costs two reads, not ten.
+class EdgeCache final : public ByteSource {
+ public:
+  explicit EdgeCache(const ByteSource& source);
+  int64_t size_bytes() const override { return source_.size_bytes(); }
+  void read(int64_t offset_bytes, std::span<std::byte> into) const override;
+  std::string file() const override { return source_.file(); }
+  int64_t origin_bytes() const override { return source_.origin_bytes(); }
+
+ private:
+  const ByteSource& source_;
+  Bytes head_;
+  Bytes tail_;
+};
+
+class ArchiveReader {
+ public:
+  explicit ArchiveReader(const ByteSource& source);
+  const ByteSource& source() const { return source_; }
+  bool big_endian() const { return big_endian_; }
+  // The parsed data.pkl. `most_bytes` bounds its size.
+  Pickle pickle(int64_t most_bytes) const;
+  // The record of a storage, by the key that a persistent id names. Error(corrupt) if there is none.
+  const ZipRecord& storage(const std::string& key) const;
+  int64_t data_offset(const ZipRecord& record) const { return zip_.data_offset(record); }
+  Bytes read(const ZipRecord& record) const { return zip_.read(record, record.size_bytes); }
+
+ private:
+  const EdgeCache source_;
+  const ZipReader zip_;
+  std::string prefix_;  // "archive/"
+  bool big_endian_ = false;
+};
+
+// What a call of torch._utils._rebuild_tensor_v2 or _v3 says, its storage checked against the archive and its strides against the
+// storage. Error(unsupported) for any other function.
+TensorItem tensor_of(const Node& node, const ArchiveReader& archive);
+// True if the node is such a call.
+bool is_tensor(const Node& node);
+// The same call, for a row-major tensor of these sizes over the whole storage `key`.
+void write_tensor(PickleWriter& out, DType dtype, std::span<const int64_t> sizes, const std::string& key);
+
+// The node as a list of ints: a tuple, or torch.Size of one. Error(corrupt) otherwise.
+Sizes sizes_of(const Node& node, const std::string& file);
+
+}  // namespace tessera::format

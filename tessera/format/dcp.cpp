@@ -1,0 +1,324 @@
+#include "tessera/format/dcp.h"
+
+#include <algorithm>
+#include <charconv>
+#include <set>
+
+#include "tessera/format/archive.h"
+#include "tessera/format/nested.h"
+#include "tessera/format/pickle.h"
+
+namespace tessera::format {
+namespace {
+
+using Kind = Node::Kind;
+
+constexpr const char* metadata_class = "torch.distributed.checkpoint.metadata Metadata";
+constexpr const char* tensor_class = "torch.distributed.checkpoint.metadata TensorStorageMetadata";
+constexpr const char* bytes_class = "torch.distributed.checkpoint.metadata BytesStorageMetadata";
+constexpr const char* chunk_class = "torch.distributed.checkpoint.metadata ChunkStorageMetadata";
+constexpr const char* index_class = "torch.distributed.checkpoint.metadata MetadataIndex";
+constexpr const char* properties_class = "torch.distributed.checkpoint.metadata TensorProperties";
+constexpr const char* old_properties_class = "torch.distributed._shard.sharded_tensor.metadata TensorProperties";
+constexpr const char* info_class = "torch.distributed.checkpoint.filesystem _StorageInfo";
+constexpr std::string_view marker_prefix = "tessera/";
+constexpr int newest_version = 0;
+
+Error bad(std::string what, Code code = Code::corrupt) { return Error({.code = code, .what = std::move(what), .file = metadata_file}); }
+
+std::string quoted(const std::string& text) { return "'" + text + "'"; }
+
+// ---- Decoding
+
+// A record of a known class, written as NEWOBJ + BUILD or as a constructor call: its fields by name.
+class Record {
+ public:
+  Record(const Node& node, const char* type, std::initializer_list<const char*> constructor) {
+    const bool made = node.kind == Kind::call || node.kind == Kind::object;
+    if (!made || node.items[0]->text != type || !node.set.empty()) throw bad("a value where a " + std::string(type) + " belongs");
+    const auto& arguments = node.items[1]->items;
+    if (node.kind == Kind::call) {
+      if (arguments.size() > constructor.size()) throw bad("too many arguments for a " + std::string(type));
+      for (size_t i = 0; i < arguments.size(); ++i) fields_[constructor.begin()[i]] = arguments[i];
+      return;
+    }
+    if (!arguments.empty()) throw bad("a " + std::string(type) + " made in an unknown way");
+    if (!node.state) return;
+    if (node.state->kind != Kind::dict) throw bad("a state that is no dict for a " + std::string(type));
+    for (size_t i = 0; i + 1 < node.state->items.size(); i += 2) {
+      if (node.state->items[i]->kind != Kind::text) throw bad("a field whose name is no string");
+      fields_[node.state->items[i]->text] = node.state->items[i + 1];
+    }
+  }
+  // Null where the field is absent or None.
+  const Node* find(const char* field) const {
+    const auto found = fields_.find(field);
+    return found == fields_.end() || found->second->kind == Kind::none ? nullptr : found->second;
+  }
+  const Node& at(const char* field, Kind kind) const {
+    const Node* node = find(field);
+    if (!node || node->kind != kind) throw bad("a missing or unexpected '" + std::string(field) + "'");
+    return *node;
+  }
+  const Node& at(const char* field) const {
+    const Node* node = find(field);
+    if (!node) throw bad("a missing '" + std::string(field) + "'");
+    return *node;
+  }
+
+ private:
+  std::map<std::string, const Node*> fields_;
+};
+
+bool is_a(const Node& node, const char* type) { return (node.kind == Kind::call || node.kind == Kind::object) && node.items[0]->text == type; }
+
+// A dict with string keys, each once.
+template <class Work>
+void for_each_item(const Node& dict, Work work) {
+  std::set<std::string_view> seen;
+  for (size_t i = 0; i + 1 < dict.items.size(); i += 2) {
+    const Node& key = *dict.items[i];
+    if (key.kind != Kind::text) throw bad("a key that is no string");
+    if (!seen.insert(key.text).second) throw bad("the key " + quoted(key.text) + " twice");
+    work(key.text, *dict.items[i + 1]);
+  }
+}
+
+DType dtype_of(const Node& properties, const std::string& key) {
+  const Node* dtype = nullptr;
+  const bool known = is_a(properties, properties_class) || is_a(properties, old_properties_class);
+  if (known && properties.kind == Kind::call && !properties.items[1]->items.empty()) dtype = properties.items[1]->items[0];
+  if (known && properties.kind == Kind::object && properties.state && properties.state->kind == Kind::tuple && properties.state->items.size() == 5) dtype = properties.state->items[0];
+  if (!dtype || dtype->kind != Kind::global || !dtype->text.starts_with("torch ")) throw bad("the properties of " + quoted(key) + " are not torch's");
+  const auto named = dtype_named(std::string_view(dtype->text).substr(6));
+  if (!named) throw bad("the dtype '" + dtype->text + "' of " + quoted(key), Code::unsupported);
+  return *named;
+}
+
+TensorEntry tensor_of_record(const Node& node, const std::string& key) {
+  const Record record(node, tensor_class, {"properties", "size", "chunks"});
+  TensorEntry entry{dtype_of(record.at("properties"), key), sizes_of(record.at("size"), metadata_file), {}};
+  for (const Node* item : record.at("chunks", Kind::list).items) {
+    const Record chunk(*item, chunk_class, {"offsets", "sizes"});
+    entry.chunks.push_back({{sizes_of(chunk.at("offsets"), metadata_file), sizes_of(chunk.at("sizes"), metadata_file)}, {}});
+    const Box& box = entry.chunks.back().box;
+    if (box.offsets.size() != entry.sizes.size() || box.sizes.size() != entry.sizes.size()) throw bad("a chunk of " + quoted(key) + " with other dimensions than the tensor");
+  }
+  return entry;
+}
+
+// Where each (key, offset) is stored. No offset for an object.
+using Places = std::map<std::pair<std::string, std::optional<Sizes>>, Extent>;
+
+Extent extent_of(const Node& node) {
+  const Record record(node, info_class, {"relative_path", "offset", "length", "transform_descriptors"});
+  Extent at{record.at("relative_path", Kind::text).text, record.at("offset", Kind::integer).integer, record.at("length", Kind::integer).integer, {}};
+  if (const Node* transforms = record.find("transform_descriptors")) {
+    if (transforms->kind != Kind::list) throw bad("transforms that are no list");
+    for (const Node* transform : transforms->items) {
+      if (transform->kind != Kind::text) throw bad("a transform whose name is no string");
+      at.transforms.push_back(transform->text);
+    }
+  }
+  return at;
+}
+
+Places places_of(const Node& storage_data) {
+  Places places;
+  for (size_t i = 0; i + 1 < storage_data.items.size(); i += 2) {
+    const Record index(*storage_data.items[i], index_class, {"fqn", "offset", "index"});
+    std::optional<Sizes> offset;
+    if (const Node* node = index.find("offset")) offset = sizes_of(*node, metadata_file);
+    const std::string& key = index.at("fqn", Kind::text).text;
+    if (!places.emplace(std::pair(key, std::move(offset)), extent_of(*storage_data.items[i + 1])).second) throw bad("two places for one chunk of " + quoted(key));
+  }
+  return places;
+}
+
+KeyPath path_of(const Node& node, const std::string& key) {
+  if (node.kind != Kind::tuple) throw bad("the path of " + quoted(key) + " is no tuple");
+  KeyPath path;
+  for (const Node* element : node.items) {
+    if (element->kind == Kind::text) path.emplace_back(element->text);
+    else if (element->kind == Kind::integer) path.emplace_back(element->integer);
+    else throw bad("the path of " + quoted(key) + " holds what is neither str nor int");
+  }
+  return path;
+}
+
+void place(Entry& entry, const std::string& key, const Places& places) {
+  const auto find = [&](std::optional<Sizes> offset) {
+    const auto found = places.find(std::pair(key, std::move(offset)));
+    if (found == places.end()) throw bad("no place in any file for " + quoted(key));
+    return found->second;
+  };
+  if (auto* object = std::get_if<ObjectEntry>(&entry.is)) {
+    object->at = find(std::nullopt);
+    return;
+  }
+  for (Chunk& chunk : std::get<TensorEntry>(entry.is).chunks) chunk.at = find(chunk.box.offsets);
+}
+
+// "tessera/<version> <save id>".
+void read_marker(const std::string& marker, Manifest& manifest) {
+  if (marker.empty()) return;
+  if (!marker.starts_with(marker_prefix)) throw bad("an unknown name tag before the metadata");
+  const size_t space = marker.find(' ');
+  const char* const first = marker.data() + marker_prefix.size();
+  const char* const last = marker.data() + std::min(space, marker.size());
+  const auto [end, failure] = std::from_chars(first, last, manifest.writer_version);
+  if (space == std::string::npos || failure != std::errc() || end != last || manifest.writer_version < 0) throw bad("a damaged tessera name tag");
+  if (manifest.writer_version > newest_version) {
+    throw Error({.code = Code::unsupported, .what = "written by a newer tessera (" + marker.substr(0, space) + ")", .file = metadata_file, .hint = "update tessera to read it"});
+  }
+  manifest.save_id = marker.substr(space + 1);
+}
+
+// ---- Encoding
+
+void put_size(PickleWriter& out, const Sizes& sizes) {
+  out.global("torch Size");
+  out.integers(sizes);
+  out.tuple1();
+  out.reduce();
+}
+
+void put_tensor_record(PickleWriter& out, const TensorEntry& entry) {
+  out.global(tensor_class);
+  out.mark();
+  out.global(properties_class);
+  out.global("torch " + std::string(name(entry.dtype)));
+  out.tuple1();
+  out.reduce();
+  put_size(out, entry.sizes);
+  out.empty_list();
+  out.mark();
+  for (const Chunk& chunk : entry.chunks) {
+    out.global(chunk_class);
+    put_size(out, chunk.box.offsets);
+    put_size(out, chunk.box.sizes);
+    out.tuple2();
+    out.reduce();
+  }
+  out.appends();
+  out.tuple();
+  out.reduce();
+}
+
+void put_place(PickleWriter& out, const std::string& key, const Sizes* offset, size_t index, const Extent& at) {
+  out.global(index_class);
+  out.mark();
+  out.text(key);
+  if (offset) {
+    put_size(out, *offset);
+    out.integer(static_cast<int64_t>(index));
+  } else {
+    out.none();
+    out.none();
+  }
+  out.tuple();
+  out.reduce();
+  out.global(info_class);
+  out.mark();
+  out.text(at.file);
+  out.integer(at.offset_bytes);
+  out.integer(at.length_bytes);
+  if (!at.transforms.empty()) {
+    out.empty_list();
+    out.mark();
+    for (const std::string& transform : at.transforms) out.text(transform);
+    out.appends();
+  }
+  out.tuple();
+  out.reduce();
+}
+
+void put_path(PickleWriter& out, const KeyPath& path) {
+  out.mark();
+  for (const PathElement& element : path) {
+    if (const auto* index = std::get_if<int64_t>(&element)) out.integer(*index);
+    else out.text(std::get<std::string>(element));
+  }
+  out.tuple();
+}
+
+}  // namespace
+
+Manifest decode_metadata(std::span<const std::byte> bytes, const Limits& limits) {
+  if (static_cast<int64_t>(bytes.size()) > limits.metadata_bytes) throw bad("the metadata is too large", Code::limit);
+  const Pickle pickle(bytes, {limits.nodes, limits.depth}, metadata_file);
+  Manifest manifest;
+  read_marker(pickle.marker(), manifest);
+  const Record root(pickle.root(), metadata_class, {"state_dict_metadata", "planner_data", "storage_data", "storage_meta", "version"});
+  for_each_item(root.at("state_dict_metadata", Kind::dict), [&](const std::string& key, const Node& node) {
+    Entry& entry = manifest.entries[key];
+    entry.path = {key};
+    if (is_a(node, bytes_class)) entry.is = ObjectEntry{};
+    else entry.is = tensor_of_record(node, key);
+  });
+  const Places places = places_of(root.at("storage_data", Kind::dict));
+  for (auto& [key, entry] : manifest.entries) place(entry, key, places);
+  // Paths of keys that hold nothing count too: they say what the nesting is.
+  std::map<std::string, KeyPath> planned;
+  if (root.find("planner_data")) {
+    for_each_item(root.at("planner_data", Kind::dict), [&](const std::string& key, const Node& node) { planned.emplace(key, path_of(node, key)); });
+  }
+  std::map<std::string, const KeyPath*> paths;
+  for (const auto& [key, path] : planned) paths.emplace(key, &path);
+  for (auto& [key, entry] : manifest.entries) {
+    if (const auto found = planned.find(key); found != planned.end()) entry.path = found->second;
+    paths.emplace(key, &entry.path);
+  }
+  try {
+    check_paths(paths, Code::corrupt);
+    validate(manifest);
+  } catch (const Error& error) {
+    Fault fault = error.fault();
+    if (fault.file.empty()) fault.file = metadata_file;
+    throw Error(std::move(fault));
+  }
+  return manifest;
+}
+
+Bytes encode_metadata(const Manifest& manifest) {
+  PickleWriter out;
+  if (manifest.writer_version >= 0) out.marker(std::string(marker_prefix) + std::to_string(manifest.writer_version) + " " + manifest.save_id);
+  out.global(metadata_class);
+  out.mark();
+  out.empty_dict();
+  out.mark();
+  for (const auto& [key, entry] : manifest.entries) {
+    out.text(key);
+    if (const auto* tensor = std::get_if<TensorEntry>(&entry.is)) {
+      put_tensor_record(out, *tensor);
+    } else {
+      out.global(bytes_class);
+      out.empty_tuple();
+      out.reduce();
+    }
+  }
+  out.set_items();
+  out.empty_dict();
+  out.mark();
+  for (const auto& [key, entry] : manifest.entries) {
+    out.text(key);
+    put_path(out, entry.path);
+  }
+  out.set_items();
+  out.empty_dict();
+  out.mark();
+  for (const auto& [key, entry] : manifest.entries) {
+    if (const auto* object = std::get_if<ObjectEntry>(&entry.is)) {
+      put_place(out, key, nullptr, 0, object->at);
+      continue;
+    }
+    const auto& chunks = std::get<TensorEntry>(entry.is).chunks;
+    for (size_t i = 0; i < chunks.size(); ++i) put_place(out, key, &chunks[i].box.offsets, i, chunks[i].at);
+  }
+  out.set_items();
+  out.tuple();
+  out.reduce();
+  return out.finish();
+}
+
+}  // namespace tessera::format

@@ -1,0 +1,26 @@
+// tessera/format/nested.h: the nesting of a state dict beside its flat keys.
+// Source      torch.distributed.checkpoint's flatten_state_dict and _traverse of 2.4 and later (docs/format.md).
+#pragma once
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tessera/base/error.h"
+#include "tessera/layout/state_dict.h"
+
+namespace tessera::format {
+
+// Throws Error(`code`) unless the paths (key → path) are those of one nesting: none empty, no value that is also a container, no
+// container that is dict and list at once, no list index below 0 or past the number of keys.
+void check_paths(const std::map<std::string, const KeyPath*>& paths, Code code);
+
+// The leaves of a nested value: every Mapping is descended (an empty one leaves no trace), a list only if it holds a tensor or a
+// Mapping at some depth through lists, nothing else. Keys of mappings become strings as Python's str() has them.
+// Errors  Error(invalid_argument) for a mapping's key that is no str, int, bool, float or None.
+std::vector<std::pair<KeyPath, Value>> flatten(const Value& nested);
+// The nested value of leaves; lists with holes are filled with None. The paths are those of one nesting.
+Value unflatten(const std::vector<std::pair<KeyPath, Value>>& leaves);
+
+}  // namespace tessera::format

@@ -1,0 +1,444 @@
+#include "tessera/format/pickle.h"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+#include <unordered_map>
+
+namespace tessera::format {
+namespace {
+
+constexpr size_t longest_integer_bytes = 4096;  // decimal conversion is quadratic
+
+// UTF-8 as Python's surrogatepass writes it: no overlong forms, nothing past U+10FFFF, surrogates allowed.
+bool is_text(std::string_view text) {
+  const auto* at = reinterpret_cast<const uint8_t*>(text.data());
+  const auto* const end = at + text.size();
+  while (at < end) {
+    const int more = *at < 0x80 ? 0 : *at >= 0xc2 && *at < 0xe0 ? 1 : *at >= 0xe0 && *at < 0xf0 ? 2 : *at >= 0xf0 && *at < 0xf5 ? 3 : -1;
+    if (more < 0 || end - at <= more) return false;
+    for (int i = 1; i <= more; ++i) {
+      if ((at[i] & 0xc0) != 0x80) return false;
+    }
+    if ((*at == 0xe0 && at[1] < 0xa0) || (*at == 0xf0 && at[1] < 0x90) || (*at == 0xf4 && at[1] >= 0x90)) return false;
+    at += more + 1;
+  }
+  return true;
+}
+
+}  // namespace
+
+// The stack machine. Nodes live in the Pickle's deque, so that pointers to them stay good.
+class PickleMachine {
+ public:
+  PickleMachine(Pickle& pickle, std::span<const std::byte> bytes, const PickleLimits& limits, std::string file)
+      : pickle_(pickle), bytes_(bytes), limits_(limits), file_(std::move(file)) {}
+
+  void run() {
+    if (peek() == 0x80) proto();
+    read_marker();
+    while (!stopped_) step();
+    if (at_ != bytes_.size()) fail("bytes after the end of the pickle");
+    if (stack_.size() != 1 || !marks_.empty()) fail("a pickle that ends with more or less than one object");
+    pickle_.root_ = stack_.back();
+    check_shape();
+  }
+
+ private:
+  using Kind = Node::Kind;
+
+  [[noreturn]] void fail(std::string what, Code code = Code::corrupt) const {
+    throw Error({.code = code, .what = std::move(what), .file = file_, .offset_bytes = static_cast<int64_t>(opcode_at_)});
+  }
+
+  int peek() const { return at_ < bytes_.size() ? static_cast<int>(bytes_[at_]) : -1; }
+  std::span<const std::byte> take(uint64_t count) {
+    if (count > bytes_.size() - at_) fail("the pickle ends early");
+    const auto taken = bytes_.subspan(at_, count);
+    at_ += count;
+    return taken;
+  }
+  template <class T>
+  T number() {
+    T value;
+    std::memcpy(&value, take(sizeof value).data(), sizeof value);
+    return value;
+  }
+  std::string text(uint64_t count) {
+    std::string value(as_text(take(count)));
+    if (!is_text(value)) fail("a string that is not UTF-8");
+    return value;
+  }
+  std::string line() {
+    const auto rest = as_text(bytes_.subspan(at_));
+    const size_t length = rest.find('\n');
+    if (length == std::string_view::npos) fail("the pickle ends early");
+    std::string value = text(length);
+    ++at_;
+    return value;
+  }
+
+  Node& make(Kind kind) {
+    // Each opcode makes at most one node, so their number is bounded by the input; this bounds it by choice.
+    if (static_cast<int64_t>(pickle_.nodes_.size()) >= limits_.nodes) fail("a pickle of too many values", Code::limit);
+    return pickle_.nodes_.emplace_back(Node{.kind = kind});
+  }
+  Node& push(Kind kind) {
+    Node& node = make(kind);
+    stack_.push_back(&node);
+    return node;
+  }
+  size_t floor() const { return marks_.empty() ? 0 : marks_.back(); }
+  Node* pop() {
+    if (stack_.size() <= floor()) fail("an empty stack");
+    Node* node = stack_.back();
+    stack_.pop_back();
+    return node;
+  }
+  Node& top() const {
+    if (stack_.size() <= floor()) fail("an empty stack");
+    return *stack_.back();
+  }
+  std::vector<const Node*> pop_to_mark() {
+    if (marks_.empty()) fail("no mark on the stack");
+    std::vector<const Node*> items(stack_.begin() + static_cast<std::ptrdiff_t>(marks_.back()), stack_.end());
+    stack_.resize(marks_.back());
+    marks_.pop_back();
+    return items;
+  }
+
+  void proto() {
+    opcode_at_ = at_++;
+    if (number<uint8_t>() > 5) fail("a pickle protocol past 5", Code::unsupported);
+  }
+
+  // BINUNICODE, POP before anything else: our name tag. POP is allowed nowhere else.
+  void read_marker() {
+    if (peek() != 'X') return;
+    const size_t begin = at_;
+    opcode_at_ = at_++;
+    const std::string tag = text(number<uint32_t>());
+    if (peek() == '0') {
+      pickle_.marker_ = tag;
+      ++at_;
+    } else {
+      at_ = begin;
+    }
+  }
+
+  void step() {
+    opcode_at_ = at_;
+    const auto code = number<uint8_t>();
+    switch (code) {
+      case 0x95: take(8); break;  // FRAME: a hint for readers of streams
+      case '.': stopped_ = true; break;
+      case '(': marks_.push_back(stack_.size()); break;
+      case 'N': push(Kind::none); break;
+      case 0x88: push(Kind::boolean).boolean = true; break;
+      case 0x89: push(Kind::boolean); break;
+      case 'K': push(Kind::integer).integer = number<uint8_t>(); break;
+      case 'M': push(Kind::integer).integer = number<uint16_t>(); break;
+      case 'J': push(Kind::integer).integer = number<int32_t>(); break;
+      case 0x8a: push_long(number<uint8_t>()); break;
+      case 0x8b: push_long(number<uint32_t>()); break;
+      case 'G': push(Kind::real).real = std::bit_cast<double>(__builtin_bswap64(number<uint64_t>())); break;
+      case 'X': push_text(Kind::text, number<uint32_t>()); break;
+      case 0x8c: push_text(Kind::text, number<uint8_t>()); break;
+      case 'C': push_text(Kind::bytes, number<uint8_t>()); break;
+      case 'B': push_text(Kind::bytes, number<uint32_t>()); break;
+      case ')': push(Kind::tuple); break;
+      case ']': push(Kind::list); break;
+      case '}': push(Kind::dict); break;
+      case 0x85: push_tuple(1); break;
+      case 0x86: push_tuple(2); break;
+      case 0x87: push_tuple(3); break;
+      case 't': {
+        auto items = pop_to_mark();
+        push(Kind::tuple).items = std::move(items);
+        break;
+      }
+      case 'a': append({pop()}); break;
+      case 'e': append(pop_to_mark()); break;
+      case 's': {
+        const Node* value = pop();
+        const Node* key = pop();
+        set_items({key, value});
+        break;
+      }
+      case 'u': set_items(pop_to_mark()); break;
+      case 'c': push_global(); break;
+      case 0x93: push_stack_global(); break;
+      case 'R': push_call(Kind::call); break;
+      case 0x81: push_call(Kind::object); break;
+      case 'b': build(); break;
+      case 'Q': {
+        const Node* id = pop();
+        push(Kind::persistent).items = {id};
+        break;
+      }
+      case 0x94: memo_.emplace(static_cast<uint32_t>(memo_.size()), &top()); break;
+      case 'q': memo_[number<uint8_t>()] = &top(); break;
+      case 'r': memo_[number<uint32_t>()] = &top(); break;
+      case 'h': push_memo(number<uint8_t>()); break;
+      case 'j': push_memo(number<uint32_t>()); break;
+      default: fail("pickle opcode " + std::to_string(code) + ", which no checkpoint uses", Code::unsupported);
+    }
+  }
+
+  void push_text(Kind kind, uint64_t count) {
+    std::string value = kind == Kind::text ? text(count) : std::string(as_text(take(count)));
+    push(kind).text = std::move(value);
+  }
+  void push_long(uint64_t count) {
+    if (count > longest_integer_bytes) fail("an integer of too many digits", Code::limit);
+    const auto bytes = take(count);
+    if (count <= sizeof(int64_t)) {
+      int64_t value = 0;
+      std::memcpy(&value, bytes.data(), bytes.size());
+      const int unused = static_cast<int>(8 * (sizeof value - count));
+      // Shifting up and down again carries the sign of the highest byte.
+      push(Kind::integer).integer = count == 0 ? 0 : static_cast<int64_t>(static_cast<uint64_t>(value) << unused) >> unused;
+    } else {
+      push_big(bytes);
+    }
+  }
+  void push_big(std::span<const std::byte> bytes) {
+    const std::string decimal = decimal_of_long(bytes);
+    push(Kind::big_integer).text = decimal;
+  }
+  void push_tuple(size_t count) {
+    std::vector<const Node*> items(count);
+    for (size_t i = count; i > 0; --i) items[i - 1] = pop();
+    push(Kind::tuple).items = std::move(items);
+  }
+  void append(const std::vector<const Node*>& items) {
+    Node& list = top();
+    if (list.kind != Kind::list) fail("items appended to what is no list");
+    list.items.insert(list.items.end(), items.begin(), items.end());
+  }
+  void set_items(const std::vector<const Node*>& items) {
+    Node& target = top();
+    if (target.kind != Kind::dict && target.kind != Kind::call) fail("items set on what is no dict");
+    if (items.size() % 2) fail("a key without a value");
+    auto& into = target.kind == Kind::dict ? target.items : target.set;
+    into.insert(into.end(), items.begin(), items.end());
+  }
+  void push_global() {
+    std::string module = line();
+    std::string name = line();
+    push(Kind::global).text = module + " " + name;
+  }
+  void push_stack_global() {
+    const Node* name = pop();
+    const Node* module = pop();
+    if (name->kind != Kind::text || module->kind != Kind::text) fail("a global whose name is no string");
+    push(Kind::global).text = module->text + " " + name->text;
+  }
+  void push_call(Kind kind) {
+    const Node* arguments = pop();
+    const Node* callee = pop();
+    if (callee->kind != Kind::global) fail("a call of what is no global");
+    if (arguments->kind != Kind::tuple) fail("a call whose arguments are no tuple");
+    push(kind).items = {callee, arguments};
+  }
+  void build() {
+    const Node* state = pop();
+    Node& object = top();
+    if (object.kind != Kind::object || object.state) fail("a state for what takes none");
+    object.state = state;
+  }
+  void push_memo(uint32_t index) {
+    const auto found = memo_.find(index);
+    if (found == memo_.end()) fail("a memo entry that was never set");
+    stack_.push_back(found->second);
+  }
+
+  // Refuses cycles, and measures depth and size with shared parts counted each time they occur.
+  void check_shape() {
+    struct Measure {
+      int height = 0;  // 0 while being measured
+      int64_t weight = 0;
+    };
+    std::unordered_map<const Node*, Measure> measured;
+    const auto measure = [&](auto& self, const Node* node, int depth) -> Measure {
+      if (depth > limits_.depth) fail("values nested too deeply", Code::limit);
+      const bool leaf = node->items.empty() && node->set.empty() && !node->state;
+      if (leaf) return {1, 1};
+      const auto [found, fresh] = measured.try_emplace(node);
+      if (!fresh) {
+        if (found->second.height == 0) fail("a value that contains itself");
+        if (depth + found->second.height - 1 > limits_.depth) fail("values nested too deeply", Code::limit);
+        return found->second;
+      }
+      Measure sum{1, 1};
+      const auto add = [&](const Node* child) {
+        const Measure inner = self(self, child, depth + 1);
+        sum.height = std::max(sum.height, inner.height + 1);
+        sum.weight += inner.weight;
+        if (sum.weight > limits_.nodes) fail("a pickle of too many values", Code::limit);
+      };
+      for (const Node* child : node->items) add(child);
+      for (const Node* child : node->set) add(child);
+      if (node->state) add(node->state);
+      measured[node] = sum;
+      return sum;
+    };
+    measure(measure, pickle_.root_, 1);
+  }
+
+  Pickle& pickle_;
+  const std::span<const std::byte> bytes_;
+  const PickleLimits limits_;
+  const std::string file_;
+  size_t at_ = 0;
+  size_t opcode_at_ = 0;
+  bool stopped_ = false;
+  std::vector<Node*> stack_;
+  std::vector<size_t> marks_;
+  std::unordered_map<uint32_t, Node*> memo_;
+};
+
+Pickle::Pickle(std::span<const std::byte> bytes, const PickleLimits& limits, std::string file) { PickleMachine(*this, bytes, limits, std::move(file)).run(); }
+
+PickleWriter::PickleWriter() {
+  op(0x80);
+  op(2);
+}
+
+void PickleWriter::marker(std::string_view value) {
+  text(value);
+  op('0');
+}
+void PickleWriter::none() { op('N'); }
+void PickleWriter::boolean(bool value) { op(value ? 0x88 : 0x89); }
+
+void PickleWriter::integer(int64_t value) {
+  if (value >= 0 && value <= 0xff) {
+    op('K');
+    out_.put(static_cast<uint8_t>(value));
+  } else if (value >= 0 && value <= 0xffff) {
+    op('M');
+    out_.put(static_cast<uint16_t>(value));
+  } else if (value >= std::numeric_limits<int32_t>::min() && value <= std::numeric_limits<int32_t>::max()) {
+    op('J');
+    out_.put(static_cast<int32_t>(value));
+  } else {
+    op(0x8a);
+    op(8);
+    out_.put(value);
+  }
+}
+
+void PickleWriter::big_integer(const std::string& decimal) {
+  const auto bytes = long_of_decimal(decimal);
+  if (bytes.size() <= 0xff) {
+    op(0x8a);
+    out_.put(static_cast<uint8_t>(bytes.size()));
+  } else {
+    op(0x8b);
+    out_.put(static_cast<uint32_t>(bytes.size()));
+  }
+  out_.put_raw(bytes);
+}
+
+void PickleWriter::real(double value) {
+  op('G');
+  out_.put(__builtin_bswap64(std::bit_cast<uint64_t>(value)));
+}
+
+void PickleWriter::text(std::string_view value) {
+  if (value.size() > std::numeric_limits<uint32_t>::max()) throw Error({.code = Code::limit, .what = "a string of 4 GiB or more cannot be written"});
+  op('X');
+  out_.put(static_cast<uint32_t>(value.size()));
+  out_.put_raw(as_bytes(value));
+}
+
+void PickleWriter::global(const std::string& name) {
+  for (const auto& [known, index] : globals_) {
+    if (known != name) continue;
+    op(index <= 0xff ? 'h' : 'j');
+    if (index <= 0xff) out_.put(static_cast<uint8_t>(index));
+    else out_.put(index);
+    return;
+  }
+  const size_t space = name.rfind(' ');
+  op('c');
+  out_.put_raw(as_bytes(name.substr(0, space) + "\n" + name.substr(space + 1) + "\n"));
+  const auto index = static_cast<uint32_t>(globals_.size());
+  op(index <= 0xff ? 'q' : 'r');
+  if (index <= 0xff) out_.put(static_cast<uint8_t>(index));
+  else out_.put(index);
+  globals_.emplace_back(name, index);
+}
+
+void PickleWriter::integers(std::span<const int64_t> values) {
+  if (values.empty()) return empty_tuple();
+  if (values.size() > 3) mark();
+  for (const int64_t value : values) integer(value);
+  op(values.size() > 3 ? 't' : 0x84 + static_cast<int>(values.size()));
+}
+
+Bytes PickleWriter::finish() {
+  op('.');
+  return out_.take();
+}
+
+std::vector<std::byte> long_of_decimal(const std::string& decimal) {
+  const bool negative = decimal.starts_with('-');
+  std::vector<uint8_t> magnitude;
+  for (size_t i = negative; i < decimal.size(); ++i) {
+    if (decimal[i] < '0' || decimal[i] > '9') throw Error({.code = Code::invalid_argument, .what = "not a decimal number"});
+    unsigned carry = static_cast<unsigned>(decimal[i] - '0');
+    for (uint8_t& byte : magnitude) {
+      carry += byte * 10u;
+      byte = static_cast<uint8_t>(carry);
+      carry >>= 8;
+    }
+    if (carry) magnitude.push_back(static_cast<uint8_t>(carry));
+  }
+  magnitude.push_back(0);  // room for the sign
+  if (negative) {
+    unsigned carry = 1;
+    for (uint8_t& byte : magnitude) {
+      carry += static_cast<uint8_t>(~byte);
+      byte = static_cast<uint8_t>(carry);
+      carry >>= 8;
+    }
+  }
+  // Python drops a last byte that only repeats the sign.
+  while (magnitude.size() > 1 && magnitude.back() == (magnitude[magnitude.size() - 2] & 0x80 ? 0xff : 0x00)) magnitude.pop_back();
+  std::vector<std::byte> bytes;
+  for (const uint8_t byte : magnitude) bytes.push_back(std::byte{byte});
+  return bytes;
+}
+
+std::string decimal_of_long(std::span<const std::byte> bytes) {
+  std::vector<uint8_t> magnitude;
+  for (const std::byte byte : bytes) magnitude.push_back(static_cast<uint8_t>(byte));
+  const bool negative = !magnitude.empty() && magnitude.back() & 0x80;
+  if (negative) {
+    unsigned carry = 1;
+    for (uint8_t& byte : magnitude) {
+      carry += static_cast<uint8_t>(~byte);
+      byte = static_cast<uint8_t>(carry);
+      carry >>= 8;
+    }
+  }
+  std::string digits;
+  while (!magnitude.empty()) {
+    unsigned remainder = 0;
+    for (size_t i = magnitude.size(); i > 0; --i) {
+      remainder = remainder * 256 + magnitude[i - 1];
+      magnitude[i - 1] = static_cast<uint8_t>(remainder / 10);
+      remainder %= 10;
+    }
+    digits += static_cast<char>('0' + remainder);
+    while (!magnitude.empty() && magnitude.back() == 0) magnitude.pop_back();
+  }
+  if (digits.empty()) return "0";
+  if (negative) digits += '-';
+  std::ranges::reverse(digits);
+  return digits;
+}
+
+}  // namespace tessera::format

@@ -1,0 +1,92 @@
+// tessera/format/pickle.h: Python's pickles as data. The machine builds a graph of plain nodes and runs nothing: a class or a function
+// is a name, a call is a node that says what would be called. Who reads the graph decides which names it knows.
+// Source      CPython's pickletools for the opcodes; those that torch.save and torch.distributed.checkpoint write, and no others.
+// Checks      One object, then STOP at the last byte; every length against what is left; strings are UTF-8 (lone surrogates
+//             allowed, as Python writes them); no node contains itself; depth and size, shared parts counted each time, are limited.
+// Errors      Error(corrupt), Error(unsupported) for an opcode outside the list, Error(limit); each with the byte's offset.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tessera/base/bytes.h"
+
+namespace tessera::format {
+
+struct PickleLimits {
+  int64_t nodes = 200'000'000;  // shared ones counted each time they are used
+  int depth = 100;
+};
+
+struct Node {
+  enum class Kind : uint8_t { none, boolean, integer, big_integer, real, text, bytes, tuple, list, dict, global, call, object, persistent };
+  Kind kind = Kind::none;
+  bool boolean = false;
+  int64_t integer = 0;
+  double real = 0;
+  std::string text;                // text; bytes; a big integer in decimal; a global as "module name"
+  std::vector<const Node*> items;  // tuple, list; dict: key, value, key, value…; call and object: callee, arguments; persistent: its id
+  std::vector<const Node*> set;    // call: what SETITEMS added to the result, as in a dict
+  const Node* state = nullptr;     // object: what BUILD gave it
+};
+
+class Pickle {
+ public:
+  explicit Pickle(std::span<const std::byte> bytes, const PickleLimits& limits = {}, std::string file = {});
+  const Node& root() const { return *root_; }
+  // The string that a tessera writer puts first and that pickle.load drops; empty if there is none.
+  const std::string& marker() const { return marker_; }
+
+ private:
+  friend class PickleMachine;
+  std::deque<Node> nodes_;
+  const Node* root_ = nullptr;
+  std::string marker_;
+};
+
+// Writes protocol 2, which every reader of torch.save knows, weights_only ones included.
+class PickleWriter {
+ public:
+  PickleWriter();
+  void marker(std::string_view text);  // BINUNICODE, POP
+  void none();
+  void boolean(bool value);
+  void integer(int64_t value);
+  void big_integer(const std::string& decimal);
+  void real(double value);
+  void text(std::string_view value);  // Error(limit) from 4 GiB on
+  // "module name"; the second time by reference.
+  void global(const std::string& name);
+  void mark() { op('('); }
+  void tuple() { op('t'); }  // of what stands above the mark
+  void empty_tuple() { op(')'); }
+  void tuple1() { op(0x85); }
+  void tuple2() { op(0x86); }
+  void tuple3() { op(0x87); }
+  void empty_list() { op(']'); }
+  void appends() { op('e'); }  // what stands above the mark, to the list below it
+  void empty_dict() { op('}'); }
+  void set_items() { op('u'); }
+  void reduce() { op('R'); }
+  void new_object() { op(0x81); }
+  void build() { op('b'); }
+  void persistent() { op('Q'); }
+  // A tuple of ints, in the shortest form.
+  void integers(std::span<const int64_t> values);
+  Bytes finish();
+
+ private:
+  void op(int code) { out_.put(static_cast<uint8_t>(code)); }
+  ByteWriter out_;
+  std::vector<std::pair<std::string, uint32_t>> globals_;  // few: searched from the front
+};
+
+// A decimal number as two's complement, least byte first, and back.
+std::vector<std::byte> long_of_decimal(const std::string& decimal);
+std::string decimal_of_long(std::span<const std::byte> bytes);
+
+}  // namespace tessera::format

@@ -1,0 +1,125 @@
+#include "tessera/plan/save_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include "tessera/format/item.h"
+
+namespace tessera {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+Part tensor(Sizes sizes, std::vector<Box> boxes, DType dtype = DType::float32) { return {{"k"}, TensorPart{dtype, std::move(sizes), std::move(boxes)}}; }
+Part object(const std::string& text) {
+  const Bytes item = format::write_object_item(Value(text));
+  return {{"k"}, ObjectPart{static_cast<int64_t>(item.size()), digest(item)}};
+}
+Box rows(int64_t begin, int64_t end, int64_t width) { return {{begin, 0}, {end - begin, width}}; }
+
+Fault fault_of_plan(const std::vector<Description>& ranks) {
+  const auto outcome = capture([&] { return plan_save(ranks, "id"); });
+  EXPECT_FALSE(outcome);
+  return outcome.fault;
+}
+
+TEST(SavePlan, EveryBoxHasOneOwnerAndItsPlaceInThatRanksFile) {
+  const SavePlan plan = plan_save({{{"k", tensor({5, 7}, {rows(0, 3, 7)})}}, {{"k", tensor({5, 7}, {rows(3, 5, 7)})}}}, "id");
+  const auto& entry = std::get<TensorEntry>(plan.manifest.entries.at("k").is);
+  ASSERT_EQ(entry.chunks.size(), 2u);
+  EXPECT_EQ(entry.chunks[0].box, rows(0, 3, 7));
+  EXPECT_EQ(entry.chunks[0].at, (Extent{"__0_0.distcp", 0, format::item_frame(DType::float32, Sizes{3, 7}).length_bytes}));
+  EXPECT_EQ(entry.chunks[1].at.file, "__1_0.distcp");
+  EXPECT_EQ(plan.manifest.save_id, "id");
+}
+
+TEST(SavePlan, ReplicasGoToTheRankWithTheFewestBytes) {
+  const auto big = [](int64_t n) { return tensor({n}, {whole(Sizes{n})}); };
+  const Description both = {{"a", big(100000)}, {"b", big(60000)}, {"c", big(50000)}};
+  const SavePlan plan = plan_save({both, both}, "id");
+  ASSERT_EQ(plan.ranks[0].items.size(), 1u);
+  EXPECT_EQ(plan.ranks[0].items[0].key, "a");
+  EXPECT_EQ(plan.ranks[1].items.size(), 2u);
+}
+
+TEST(SavePlan, ObjectsStandBeforeTensors) {
+  const SavePlan plan = plan_save({{{"a", tensor({2}, {whole(Sizes{2})})}, {"b", object("x")}}}, "id");
+  ASSERT_EQ(plan.ranks[0].items.size(), 2u);
+  EXPECT_EQ(plan.ranks[0].items[0].key, "b");
+}
+
+TEST(SavePlan, ATensorWithoutElementsIsOneEmptyChunk) {
+  const Part empty = tensor({0, 4}, {{{0, 0}, {0, 4}}});
+  const SavePlan plan = plan_save({{{"k", empty}}, {{"k", empty}}}, "id");
+  EXPECT_EQ(std::get<TensorEntry>(plan.manifest.entries.at("k").is).chunks.size(), 1u);
+  EXPECT_EQ(plan.ranks[0].items.size() + plan.ranks[1].items.size(), 1u);
+}
+
+TEST(SavePlan, ARankWithNothingToWriteHasNoFile) {
+  const SavePlan plan = plan_save({{{"k", tensor({1}, {whole(Sizes{1})})}}, {{"k", tensor({1}, {})}}, {}}, "id");
+  EXPECT_TRUE(plan.ranks[1].items.empty());
+  EXPECT_TRUE(plan.ranks[2].items.empty());
+}
+
+TEST(SavePlan, NamesTheKeyAndTheRanksThatDisagree) {
+  const Part half = tensor({4, 2}, {rows(0, 2, 2)});
+  EXPECT_THAT(fault_of_plan({{{"w", half}}, {{"w", tensor({4, 2}, {rows(2, 4, 2)}, DType::float64)}}}).what,
+              AllOf(HasSubstr("ranks 0 and 1"), HasSubstr("'w'"), HasSubstr("float32 and float64")));
+  EXPECT_THAT(fault_of_plan({{}, {{"w", half}}, {{"w", tensor({5, 2}, {rows(2, 5, 2)})}}}).what, AllOf(HasSubstr("ranks 1 and 2"), HasSubstr("shape")));
+  EXPECT_THAT(fault_of_plan({{{"w", half}}, {{"w", object("x")}}}).what, HasSubstr("a tensor and an object"));
+  const Fault objects = fault_of_plan({{{"n", object("x")}}, {{"n", object("y")}}});
+  EXPECT_EQ(objects.code, Code::mismatch);
+  EXPECT_THAT(objects.what, AllOf(HasSubstr("'n'"), HasSubstr("ranks 0 and 1")));
+}
+
+TEST(SavePlan, RefusesHolesAndOverlapsByName) {
+  EXPECT_THAT(fault_of_plan({{{"w", tensor({4, 2}, {rows(0, 2, 2)})}}}).what, AllOf(HasSubstr("'w'"), HasSubstr("4 of the 8")));
+  EXPECT_THAT(fault_of_plan({{{"w", tensor({4, 2}, {rows(0, 3, 2)})}}, {{"w", tensor({4, 2}, {rows(2, 4, 2)})}}}).what, HasSubstr("overlap"));
+}
+
+RC_GTEST_PROP(SavePlan, AnyCutOverAnyRanksGivesAManifestThatIsSoundAndFilesWithoutGaps, ()) {
+  const int ranks = *rc::gen::inRange(1, 6);
+  std::vector<Description> all(static_cast<size_t>(ranks));
+  const int tensors = *rc::gen::inRange(0, 8);
+  for (int t = 0; t < tensors; ++t) {
+    const Sizes sizes = {*rc::gen::inRange<int64_t>(1, 6), *rc::gen::inRange<int64_t>(1, 6)};
+    const std::string key = "t" + std::to_string(t);
+    for (auto& description : all) description.emplace(key, Part{{key}, TensorPart{DType::float32, sizes, {}}});
+    for (int64_t begin = 0, end = volume(sizes); begin < end;) {
+      const int64_t next = *rc::gen::inRange<int64_t>(begin + 1, end + 1);
+      // One rank holds the range, or several hold replicas of it.
+      const auto holders = *rc::gen::container<std::set<int>>(rc::gen::inRange(0, ranks));
+      for (int r = 0; r < ranks; ++r) {
+        if (!holders.contains(r) && !(holders.empty() && r == 0)) continue;
+        auto& boxes = std::get<TensorPart>(all[static_cast<size_t>(r)].at(key).is).boxes;
+        for (Box& box : boxes_of_range(sizes, begin, next)) boxes.push_back(std::move(box));
+      }
+      begin = next;
+    }
+  }
+  std::vector<Description> received;
+  for (const Description& description : all) {
+    received.push_back(decode_description(encode(description)));
+    RC_ASSERT(received.back() == description);
+  }
+  const SavePlan plan = plan_save(received, "id");
+  validate(plan.manifest);
+  std::map<std::string, std::map<int64_t, int64_t>> extents;
+  for (const auto& [key, entry] : plan.manifest.entries) {
+    for (const Chunk& chunk : std::get<TensorEntry>(entry.is).chunks) RC_ASSERT(extents[chunk.at.file].emplace(chunk.at.offset_bytes, chunk.at.length_bytes).second);
+  }
+  for (const RankWrites& writes : plan.ranks) {
+    RC_ASSERT(decode_rank_writes(encode(writes)) == writes);
+    int64_t end = 0;
+    for (const auto& [offset, length] : extents[writes.file]) {
+      RC_ASSERT(offset == end);
+      end += length;
+    }
+    RC_ASSERT(end == writes.file_bytes);
+  }
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,74 @@
+#include "tessera/storage/local_file.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace tessera {
+namespace {
+
+class Writer final : public FileWriter {
+ public:
+  Writer(Descriptor descriptor, Path file) : descriptor_(std::move(descriptor)), file_(std::move(file)) {}
+
+  void write(int64_t offset_bytes, std::span<const std::byte> bytes) override {
+    while (!bytes.empty()) {
+      const ssize_t count = ::pwrite(descriptor_.number(), bytes.data(), bytes.size(), offset_bytes);
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) throw Error(os_fault(errno, "write", file_, offset_bytes));
+      if (count == 0) throw Error({.code = Code::io, .what = "the file system takes no more bytes", .file = file_, .offset_bytes = offset_bytes});
+      bytes = bytes.subspan(static_cast<size_t>(count));
+      offset_bytes += count;
+    }
+  }
+
+  int64_t close() override {
+    sync_descriptor(descriptor_.number(), file_);
+    struct stat status {};
+    if (::fstat(descriptor_.number(), &status) != 0) throw Error(os_fault(errno, "stat", file_));
+    // Some network file systems report a failed write only here.
+    if (::close(descriptor_.release()) != 0 && errno != EINTR) throw Error(os_fault(errno, "close", file_));
+    return status.st_size;
+  }
+
+ private:
+  Descriptor descriptor_;
+  const Path file_;
+};
+
+class Source final : public ByteSource {
+ public:
+  Source(Descriptor descriptor, Path file, int64_t size_bytes) : descriptor_(std::move(descriptor)), file_(std::move(file)), size_(size_bytes) {}
+
+  int64_t size_bytes() const override { return size_; }
+  int64_t origin_bytes() const override { return 0; }
+  std::string file() const override { return file_; }
+
+  void read(int64_t offset_bytes, std::span<std::byte> into) const override {
+    if (!inside(offset_bytes, into.size(), size_)) throw corrupt_at(*this, offset_bytes, "file ends early");
+    while (!into.empty()) {
+      const ssize_t count = ::pread(descriptor_.number(), into.data(), into.size(), offset_bytes);
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) throw Error(os_fault(errno, "read", file_, offset_bytes));
+      if (count == 0) throw corrupt_at(*this, offset_bytes, "file ends early");  // it was cut after it was opened
+      into = into.subspan(static_cast<size_t>(count));
+      offset_bytes += count;
+    }
+  }
+
+ private:
+  const Descriptor descriptor_;
+  const Path file_;
+  const int64_t size_;
+};
+
+}  // namespace
+
+std::unique_ptr<FileWriter> local_writer(Descriptor descriptor, Path file) { return std::make_unique<Writer>(std::move(descriptor), std::move(file)); }
+
+std::unique_ptr<ByteSource> local_source(Descriptor descriptor, Path file, int64_t size_bytes) {
+  return std::make_unique<Source>(std::move(descriptor), std::move(file), size_bytes);
+}
+
+}  // namespace tessera

@@ -1,0 +1,39 @@
+#include "tessera/storage/names.h"
+
+#include "tessera/base/digest.h"
+
+namespace tessera {
+namespace {
+
+constexpr std::string_view staging_prefix = ".tessera-";
+constexpr std::string_view trash_prefix = ".tessera-trash-";
+
+}  // namespace
+
+std::string staging_name(const std::string& id) { return std::string(staging_prefix) + id; }
+std::string trash_name() { return std::string(trash_prefix) + random_id(); }
+bool is_trash_name(const std::string& name) { return name.starts_with(trash_prefix); }
+bool is_staging_name(const std::string& name) { return name.starts_with(staging_prefix) && !is_trash_name(name); }
+
+std::vector<std::string> names_of(const Path& path) {
+  std::vector<std::string> names;
+  if (path.empty()) return names;
+  for (size_t begin = 0; begin <= path.size();) {
+    const size_t end = std::min(path.find('/', begin), path.size());
+    std::string name = path.substr(begin, end - begin);
+    if (name.empty() || name == "." || name == ".." || name.find('\0') != std::string::npos) {
+      throw Error({.code = Code::invalid_argument, .what = "not a path below the root: '" + path + "'"});
+    }
+    names.push_back(std::move(name));
+    begin = end + 1;
+  }
+  return names;
+}
+
+Split split(const Path& path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return {"", path};
+  return {path.substr(0, slash), path.substr(slash + 1)};
+}
+
+}  // namespace tessera

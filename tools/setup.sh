@@ -1,0 +1,36 @@
+#!/bin/sh
+# Makes a fresh Debian 12 ready to build: the packages of tools/apt-packages.txt and the virtual environment .venv.
+# Does nothing where all is there already. As root it installs packages; as anyone else it prints the command and stops.
+set -eu
+cd "$(dirname "$0")/.."
+
+missing=
+for package in $(grep -v '^#' tools/apt-packages.txt); do
+  case $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) in
+    *' ok installed') ;;
+    *) missing="$missing $package" ;;
+  esac
+done
+if [ -n "$missing" ]; then
+  if [ "$(id -u)" != 0 ]; then
+    echo "setup: these packages are missing; run this, then try again:" >&2
+    echo "  sudo apt-get update && sudo apt-get install -y --no-install-recommends$missing" >&2
+    exit 1
+  fi
+  echo "setup: installing$missing"
+  apt-get update -q
+  # shellcheck disable=SC2086  # one word a package
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+fi
+
+# The environment is whole when it holds a copy of the requirements that it was made from; that copy is written last.
+stamp=.venv/requirements.txt
+if ! cmp -s tools/requirements.txt "$stamp" || ! .venv/bin/python -c '' 2>/dev/null; then
+  python=$(command -v python3.11 || command -v python3)
+  # A shim that names no installed Python is no Python: fall back on Debian's.
+  "$python" -c '' 2>/dev/null || python=/usr/bin/python3
+  [ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null || "$python" -m venv --clear .venv
+  echo "setup: installing the Python packages of tools/requirements.txt into .venv"
+  .venv/bin/python -m pip install --disable-pip-version-check --quiet -r tools/requirements.txt
+  cp tools/requirements.txt "$stamp"
+fi
