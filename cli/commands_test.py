@@ -106,7 +106,7 @@ class Commands(unittest.TestCase):
         self.assert_fails(tessera("ls", self.scratch / "nowhere"), 3, f"{self.scratch}/nowhere: no checkpoint", "hint: ", "no such directory")
         self.assert_fails(tessera("ls", self.scratch), 3, "no checkpoint", "tessera: hint: ")
         self.assert_fails(tessera("diff", self.single, self.scratch / "nowhere"), 3, "nowhere")
-        self.assert_fails(tessera("ls", GOLDEN / "hostile/metadata_garbage"), 1, "metadata_garbage", ".metadata")
+        self.assert_fails(tessera("ls", f"{GOLDEN}/hostile/metadata_garbage//"), 1, f"{GOLDEN}/hostile/metadata_garbage/.metadata")
         missing = self.copied(self.sharded, "missing")
         (missing / "__1_0.distcp").unlink()
         self.assert_fails(tessera("ls", "--digest", missing), 3, f"{missing}/__1_0.distcp", "ENOENT")

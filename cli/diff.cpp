@@ -113,8 +113,8 @@ std::vector<Difference> differences(const NamedCheckpoint& a, const NamedCheckpo
 }
 
 Output diff(const std::string& path_a, const std::string& path_b) {
-  const NamedCheckpoint a = open_checkpoint(path_a);
-  const NamedCheckpoint b = open_checkpoint(path_b);
+  const NamedCheckpoint a = open_checkpoint(plain_path(path_a));
+  const NamedCheckpoint b = open_checkpoint(plain_path(path_b));
   const auto found = differences(a, b);
   if (found.empty()) return {fmt::format("equal bit for bit: {} keys\n", a.manifest().entries.size())};
   Table table({{"key"}, {"difference"}, {"A"}, {"B"}});
@@ -125,8 +125,8 @@ Output diff(const std::string& path_a, const std::string& path_b) {
     last = difference.key;
     table.add({difference.key, difference.what, difference.a, difference.b});
   }
-  return {table.text() + fmt::format("{} {}; A is {}, B is {}\n", keys, keys == 1 ? "key differs" : "keys differ", printable(path_a),
-                                     printable(path_b)),
+  return {table.text() + fmt::format("{} {}; A is {}, B is {}\n", keys, keys == 1 ? "key differs" : "keys differ", printable(a.path()),
+                                     printable(b.path())),
           exit_differs};
 }
 

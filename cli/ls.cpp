@@ -111,15 +111,16 @@ Output steps_listed(const Steps& steps, bool as_json) {
 }  // namespace
 
 Output ls(const LsOptions& options) {
-  if (const auto steps = steps_at(options.path)) {
+  const std::string path = plain_path(options.path);
+  if (const auto steps = steps_at(path)) {
     if (options.digest) {
       throw Error({.code = Code::invalid_argument,
-                   .what = "--digest needs one checkpoint, and " + options.path + " is a root of steps",
-                   .hint = "name a step, as in " + options.path + "/" + steps->names.back()});
+                   .what = "--digest needs one checkpoint, and " + path + " is a root of steps",
+                   .hint = "name a step, as in " + path + "/" + steps->names.back()});
     }
     return steps_listed(*steps, options.json);
   }
-  const NamedCheckpoint checkpoint = open_checkpoint(options.path);
+  const NamedCheckpoint checkpoint = open_checkpoint(path);
   return {options.json ? contents_json(checkpoint, options.digest) : contents_table(checkpoint, options.digest)};
 }
 

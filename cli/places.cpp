@@ -27,6 +27,11 @@ auto naming(const std::string& path, Work work) {
 
 }  // namespace
 
+std::string plain_path(std::string path) {
+  while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+  return path;
+}
+
 void NamedCheckpoint::read(const std::string& key, const Box& box, const View& into) const {
   naming(path_, [&] { checkpoint_.read(key, box, into); });
 }

@@ -10,6 +10,9 @@
 
 namespace tessera::cli {
 
+// A path as messages have it: without slashes at its end.
+std::string plain_path(std::string path);
+
 // A checkpoint whose errors say where it is, since a command may be about two.
 class NamedCheckpoint {
  public:

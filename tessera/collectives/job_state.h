@@ -1,0 +1,35 @@
+// tessera/collectives/job_state.h: what the handles of one rank's Job share.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "tessera/base/guarded.h"
+#include "tessera/collectives/job.h"
+
+namespace tessera {
+
+// Whose turn it is among the ranks of one process.
+struct Turns {
+  struct Table {
+    int next = 0;
+    std::optional<Fault> failed;   // in this round of turns
+    std::optional<Fault> aborted;  // for good
+  };
+  explicit Turns(int ranks) : ranks(ranks) {}
+  const int ranks;
+  Guarded<Table> table;
+};
+
+struct Job::State {
+  std::unique_ptr<Comm> comm;
+  std::unique_ptr<Collectives> collectives;
+  std::shared_ptr<Turns> turns;  // null where this rank has the process for itself
+  JobOptions options;
+  std::shared_ptr<void> keep = {};  // what must outlive the others: a store that other ranks talk to
+};
+
+// A job of this process alone.
+Job lone_job(const JobOptions& options);
+
+}  // namespace tessera

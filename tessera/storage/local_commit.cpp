@@ -1,0 +1,118 @@
+#include "tessera/storage/local_commit.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "tessera/storage/local_directory.h"
+#include "tessera/storage/names.h"
+
+namespace tessera {
+namespace {
+
+Slot sibling(const std::string& root, const Path& path, std::string name) { return {open_directory(root, split(path).parent), std::move(name)}; }
+
+bool rename_slot(const Slot& from, const Slot& to, unsigned flags = 0) {
+  return ::renameat2(from.parent.number(), from.name.c_str(), to.parent.number(), to.name.c_str(), flags) == 0;
+}
+
+[[noreturn]] void refuse(const Path& target, std::string what, std::string hint) {
+  throw Error({.code = Code::exists, .what = std::move(what), .file = target, .hint = std::move(hint)});
+}
+
+bool is_real_directory(const Slot& at) {
+  struct stat status {};
+  return ::fstatat(at.parent.number(), at.name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
+}
+
+// The new checkpoint stands and is durable: failing to delete the old one must not make the save a failure. What is left
+// has a trash name.
+void delete_quietly(const Slot& trash) {
+  capture([&] { delete_directory(trash, trash.name); });
+}
+
+// False if the file system cannot swap two directories.
+bool exchange(const std::string& root, const Path& staging, const Path& target) {
+  const Slot from = slot_of(root, staging);
+  const Slot to = slot_of(root, target);
+  if (!rename_slot(from, to, RENAME_EXCHANGE)) {
+    if (errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP) return false;
+    throw Error(os_fault(errno, "exchange", target));
+  }
+  const auto synced = capture([&] { sync_descriptor(to.parent.number(), target); });
+  // The old content has the staging name now, which whoever cleans up after a failed save would delete.
+  const Slot trash = sibling(root, staging, trash_name());
+  const bool renamed = rename_slot(from, trash);
+  if (!synced) throw Error(synced.fault);
+  delete_quietly(renamed ? trash : from);
+  return true;
+}
+
+}  // namespace
+
+void commit_beside(const std::string& root, const Path& staging, const Path& target, Replace replace) {
+  const Slot from = slot_of(root, staging);
+  const Slot to = slot_of(root, target);
+  if (rename_slot(from, to)) return sync_descriptor(to.parent.number(), target);
+  const int why = errno;
+  if (why == ENOTDIR) refuse(target, "something is there that is no directory", "choose another place");
+  if (why != ENOTEMPTY && why != EEXIST) throw Error(os_fault(why, "rename", target));
+  if (replace == Replace::never || !is_real_directory(to)) {
+    refuse(target, "something is there already", "choose another place, or ask for it to be replaced");
+  }
+  if (exchange(root, staging, target)) return;
+  if (replace == Replace::with_gap) return replace_with_gap(root, staging, target);
+  throw Error({.code = Code::unsupported,
+               .what = "this file system cannot swap two directories",
+               .file = target,
+               .hint = "save elsewhere, or replace with a gap, which risks a moment without a checkpoint"});
+}
+
+void replace_with_gap(const std::string& root, const Path& staging, const Path& target) {
+  const Slot from = slot_of(root, staging);
+  const Slot to = slot_of(root, target);
+  const Slot trash = sibling(root, target, trash_name());
+  if (!rename_slot(to, trash, RENAME_NOREPLACE) && !rename_slot(to, trash)) throw Error(os_fault(errno, "move aside", target));
+  if (!rename_slot(from, to)) {
+    const int why = errno;
+    rename_slot(trash, to);
+    throw Error(os_fault(why, "rename", target));
+  }
+  sync_descriptor(to.parent.number(), target);
+  delete_quietly(trash);
+}
+
+void commit_inside(const std::string& root, const Path& staging, const Path& target, const std::string& last) {
+  const Descriptor to = open_directory(root, target);
+  const Descriptor from = open_directory(root, staging);
+  // Another save may be staging here as well: whoever comes second finds the first one's files.
+  if (!std::ranges::all_of(entries_of(to, target), [](const DirectoryEntry& entry) { return entry.is_directory && is_staging_name(entry.name); })) {
+    refuse(target, "something is there already", "choose another place; a save that was cut short leaves files for you to remove");
+  }
+  const auto move = [](const Descriptor& a, const Descriptor& b, const std::string& name, const Path& path) {
+    move_to_free_name({Descriptor(::fcntl(a.number(), F_DUPFD_CLOEXEC, 0)), name}, {Descriptor(::fcntl(b.number(), F_DUPFD_CLOEXEC, 0)), name}, path);
+  };
+  std::vector<std::string> moved;
+  const auto appeared = capture([&] {
+    for (const DirectoryEntry& entry : entries_of(from, staging)) {
+      if (entry.name == last) continue;
+      move(from, to, entry.name, target + "/" + entry.name);
+      moved.push_back(entry.name);
+    }
+    sync_descriptor(to.number(), target);
+    move(from, to, last, target + "/" + last);
+  });
+  if (!appeared) {
+    for (const std::string& name : moved) {
+      capture([&] { move(to, from, name, staging + "/" + name); });  // the first failure is the one to tell
+    }
+    throw Error(appeared.fault);
+  }
+  sync_descriptor(to.number(), target);
+  delete_quietly(slot_of(root, staging));  // empty now
+}
+
+}  // namespace tessera
