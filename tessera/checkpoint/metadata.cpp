@@ -7,7 +7,7 @@ namespace tessera {
 namespace {
 
 std::string hint_for(const Storage& storage, const Path& directory) {
-  if (!storage.exists(directory.empty() ? Path(".") : directory)) return "there is no such directory below " + storage.root();
+  if (!storage.exists(directory)) return "there is no such directory below " + storage.root();
   for (const DirectoryEntry& entry : storage.list(directory)) {
     if (entry.is_directory && step_named(entry.name)) return "it is a root of steps; name one of them, as in " + entry.name;
   }

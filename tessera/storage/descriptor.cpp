@@ -1,6 +1,7 @@
 #include "tessera/storage/descriptor.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -8,6 +9,19 @@
 #include "tessera/storage/names.h"
 
 namespace tessera {
+namespace {
+
+// With O_DIRECTORY a link is ENOTDIR to the system, as a file is. A person wants to know which, and "not found" is it not.
+[[noreturn]] void refuse_directory(const Descriptor& parent, const std::string& name, const Path& path) {
+  const int why = errno;
+  struct stat status {};
+  if ((why == ENOTDIR || why == ELOOP) && ::fstatat(parent.number(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(status.st_mode)) {
+    throw Error({.code = Code::io, .what = "a symbolic link where a directory should be", .file = path, .hint = "name the place that it leads to"});
+  }
+  throw Error(os_fault(why, "open the directory", path));
+}
+
+}  // namespace
 
 Descriptor::~Descriptor() {
   if (number_ >= 0) ::close(number_);
@@ -21,7 +35,7 @@ Descriptor open_directory(const std::string& root, const Path& path) {
   for (const std::string& name : names_of(path)) {
     so_far += (so_far.empty() ? "" : "/") + name;
     Descriptor next(::openat(at.number(), name.c_str(), flags | O_NOFOLLOW));
-    if (!next) throw Error(os_fault(errno, errno == ELOOP ? "open the directory, which is a symbolic link" : "open the directory", so_far));
+    if (!next) refuse_directory(at, name, so_far);
     at = std::move(next);
   }
   return at;

@@ -1,6 +1,6 @@
 #include "tessera/storage/local_commit.h"
 
-#include <fcntl.h>
+#include <fcntl.h>  // AT_SYMLINK_NOFOLLOW
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -31,7 +31,7 @@ bool is_real_directory(const Slot& at) {
 // The new checkpoint stands and is durable: failing to delete the old one must not make the save a failure. What is left
 // has a trash name.
 void delete_quietly(const Slot& trash) {
-  capture([&] { delete_directory(trash, trash.name); });
+  capture([&] { delete_directory(trash.parent, trash.name, trash.name); });
 }
 
 // False if the file system cannot swap two directories.
@@ -75,7 +75,7 @@ void replace_with_gap(const std::string& root, const Path& staging, const Path& 
   const Slot from = slot_of(root, staging);
   const Slot to = slot_of(root, target);
   const Slot trash = sibling(root, target, trash_name());
-  if (!rename_slot(to, trash, RENAME_NOREPLACE) && !rename_slot(to, trash)) throw Error(os_fault(errno, "move aside", target));
+  if (!rename_slot(to, trash)) throw Error(os_fault(errno, "move aside", target));
   if (!rename_slot(from, to)) {
     const int why = errno;
     rename_slot(trash, to);
@@ -90,24 +90,22 @@ void commit_inside(const std::string& root, const Path& staging, const Path& tar
   const Descriptor from = open_directory(root, staging);
   // Another save may be staging here as well: whoever comes second finds the first one's files.
   if (!std::ranges::all_of(entries_of(to, target), [](const DirectoryEntry& entry) { return entry.is_directory && is_staging_name(entry.name); })) {
-    refuse(target, "something is there already", "choose another place; a save that was cut short leaves files for you to remove");
+    refuse(target, "something is there already, and a directory whose parent is closed to us cannot be replaced",
+           "choose another place, or empty this one: a save that was cut short leaves files here");
   }
-  const auto move = [](const Descriptor& a, const Descriptor& b, const std::string& name, const Path& path) {
-    move_to_free_name({Descriptor(::fcntl(a.number(), F_DUPFD_CLOEXEC, 0)), name}, {Descriptor(::fcntl(b.number(), F_DUPFD_CLOEXEC, 0)), name}, path);
-  };
   std::vector<std::string> moved;
   const auto appeared = capture([&] {
     for (const DirectoryEntry& entry : entries_of(from, staging)) {
       if (entry.name == last) continue;
-      move(from, to, entry.name, target + "/" + entry.name);
+      move_to_free_name(from, to, entry.name, target + "/" + entry.name);
       moved.push_back(entry.name);
     }
     sync_descriptor(to.number(), target);
-    move(from, to, last, target + "/" + last);
+    move_to_free_name(from, to, last, target + "/" + last);
   });
   if (!appeared) {
     for (const std::string& name : moved) {
-      capture([&] { move(to, from, name, staging + "/" + name); });  // the first failure is the one to tell
+      capture([&] { move_to_free_name(to, from, name, staging + "/" + name); });  // the first failure is the one to tell
     }
     throw Error(appeared.fault);
   }

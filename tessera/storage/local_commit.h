@@ -13,7 +13,7 @@ namespace tessera {
 // Staged beside the target: one rename, which succeeds where the target is absent or empty and cannot touch a full one.
 void commit_beside(const std::string& root, const Path& staging, const Path& target, Replace replace);
 
-// Staged inside the target, which holds nothing but directories in staging: files move up to names that must be free,
+// Staged inside the target, which holds nothing but directories in staging (Error(exists) else): files move up to names that must be free,
 // `last` after the others were synced; its appearance is the commit. Cut short by a crash before that, the files that
 // moved stay behind without `last`, and the next save is refused until a person empties the directory.
 void commit_inside(const std::string& root, const Path& staging, const Path& target, const std::string& last);

@@ -22,7 +22,7 @@ void empty_directory(const Descriptor& directory, const Path& path) {
   for (const DirectoryEntry& entry : entries_of(directory, path)) {
     const Path inner = path + "/" + entry.name;
     if (entry.is_directory) {
-      delete_directory({Descriptor(::dup(directory.number())), entry.name}, inner);
+      delete_directory(directory, entry.name, inner);
     } else if (::unlinkat(directory.number(), entry.name.c_str(), 0) != 0 && errno != ENOENT) {
       throw Error(os_fault(errno, "remove", inner));
     }
@@ -87,21 +87,19 @@ void inherit(const Descriptor& from, const Descriptor& to, const Path& path) {
   if (::fchmod(to.number(), old.st_mode & 07777) != 0) throw Error(os_fault(errno, "change the mode", path));
 }
 
-void move_to_free_name(const Slot& from, const Slot& to, const Path& path) {
-  const int a = from.parent.number();
-  const int b = to.parent.number();
-  if (::renameat2(a, from.name.c_str(), b, to.name.c_str(), RENAME_NOREPLACE) == 0) return;
+void move_to_free_name(const Descriptor& from, const Descriptor& to, const std::string& name, const Path& path) {
+  if (::renameat2(from.number(), name.c_str(), to.number(), name.c_str(), RENAME_NOREPLACE) == 0) return;
   if (errno != EINVAL && errno != ENOSYS) throw Error(os_fault(errno, "move", path));
-  if (::linkat(a, from.name.c_str(), b, to.name.c_str(), 0) != 0) throw Error(os_fault(errno, "link", path));
-  if (::unlinkat(a, from.name.c_str(), 0) != 0) throw Error(os_fault(errno, "remove", path));
+  if (::linkat(from.number(), name.c_str(), to.number(), name.c_str(), 0) != 0) throw Error(os_fault(errno, "link", path));
+  if (::unlinkat(from.number(), name.c_str(), 0) != 0) errno = 0;  // a second name is left where it was, and does no harm
 }
 
-void delete_directory(const Slot& at, const Path& path) {
-  const Descriptor directory(::openat(at.parent.number(), at.name.c_str(), open_flags));
+void delete_directory(const Descriptor& parent, const std::string& name, const Path& path) {
+  const Descriptor directory(::openat(parent.number(), name.c_str(), open_flags));
   if (!directory && errno == ENOENT) return;
   if (!directory) throw Error(os_fault(errno, "open the directory", path));
   empty_directory(directory, path);
-  if (::unlinkat(at.parent.number(), at.name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) throw Error(os_fault(errno, "remove", path));
+  if (::unlinkat(parent.number(), name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) throw Error(os_fault(errno, "remove", path));
 }
 
 }  // namespace tessera

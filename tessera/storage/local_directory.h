@@ -27,11 +27,11 @@ void make_root(const std::string& root);
 // Gives a new directory the mode of the one whose place it will take, and its owner and group where that is allowed.
 void inherit(const Descriptor& from, const Descriptor& to, const Path& path);
 
-// Gives what is at `from` the name `to`, which must be free: Error(exists), and nothing has moved, if it is not. One file
-// or directory, atomically where the file system has RENAME_NOREPLACE; else a file has both names for a moment.
-void move_to_free_name(const Slot& from, const Slot& to, const Path& path);
+// Moves a file or directory from one directory to another, where the name must be free: Error(exists) if it is not. An Error
+// means that nothing moved.
+void move_to_free_name(const Descriptor& from, const Descriptor& to, const std::string& name, const Path& path);
 
 // Deletes a directory and all in it, following no link. Nothing happens if it is not there.
-void delete_directory(const Slot& at, const Path& path);
+void delete_directory(const Descriptor& parent, const std::string& name, const Path& path);
 
 }  // namespace tessera

@@ -24,11 +24,13 @@ class Writer final : public FileWriter {
   }
 
   int64_t close() override {
-    sync_descriptor(descriptor_.number(), file_);
+    // Taken out, so that whoever calls again after a failure cannot sync again: the system forgets lost pages once it told.
+    Descriptor mine = std::move(descriptor_);
+    sync_descriptor(mine.number(), file_);
     struct stat status {};
-    if (::fstat(descriptor_.number(), &status) != 0) throw Error(os_fault(errno, "stat", file_));
+    if (::fstat(mine.number(), &status) != 0) throw Error(os_fault(errno, "stat", file_));
     // Some network file systems report a failed write only here.
-    if (::close(descriptor_.release()) != 0 && errno != EINTR) throw Error(os_fault(errno, "close", file_));
+    if (::close(mine.release()) != 0 && errno != EINTR) throw Error(os_fault(errno, "close", file_));
     return status.st_size;
   }
 

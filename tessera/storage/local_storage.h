@@ -1,8 +1,9 @@
 // tessera/storage/local_storage.h: a directory of a POSIX file system.
 // Containment  Every file is opened name by name below the root with O_NOFOLLOW, so neither a link nor ".." leads out of it.
 // Commit       rename() of the staging directory onto a target that is absent or empty: a full one cannot be lost to it. Where
-//              beside the target is closed (EACCES, EPERM, EROFS, EXDEV), or the target is a mount point, files are staged
-//              inside the target and moved up, the last by link(), whose appearance is the commit.
+//              beside the target is closed (EACCES, EPERM, EROFS), or the target is a mount point or another file system, files
+//              are staged inside the target and moved up, the last one's appearance being the commit. A directory that is
+//              replaced hands its mode down. That an old checkpoint could not be deleted is no error: its trash name tells.
 // Durability   Files are fsynced by close(), directories by sync() and commit(), and the root's own name when it is made.
 //              A failed fsync is told and never tried again on the same file.
 #pragma once
@@ -27,7 +28,8 @@ class LocalStorage final : public Storage {
   std::string root() const override { return root_; }
 
  private:
-  const std::string root_;
+  const std::string root_;   // as a person named it
+  const std::string place_;  // the same, absolute
 };
 
 }  // namespace tessera

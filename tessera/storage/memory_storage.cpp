@@ -38,12 +38,19 @@ void remove_tree(auto& nodes, const Path& path) {
   std::erase_if(nodes, [&](const auto& node) { return node.first == path || is_below(node.first, path); });
 }
 
+void refuse_other_than_directory(const auto& nodes, const Path& path) {
+  if (nodes.contains(path) && !has_directory(nodes, path)) {
+    throw Error({.code = Code::exists, .what = "something is there that is no directory", .file = path});
+  }
+}
+
 }  // namespace
 
 class MemoryStorage::Writer final : public FileWriter {
  public:
   explicit Writer(Content content) : content_(std::move(content)) {}
   void write(int64_t offset_bytes, std::span<const std::byte> bytes) override {
+    if (offset_bytes < 0) throw Error({.code = Code::invalid_argument, .what = "write before the beginning", .offset_bytes = offset_bytes});
     const auto end = static_cast<size_t>(offset_bytes) + bytes.size();
     if (content_->size() < end) content_->resize(end);
     std::ranges::copy(bytes, content_->begin() + offset_bytes);
@@ -107,10 +114,18 @@ bool MemoryStorage::exists(const Path& path) const {
 
 Path MemoryStorage::stage(const Path& target, const std::string& id) {
   const std::vector<std::string> names = names_of(target);
-  const Path staging = names.size() < 2 ? staging_name(id) : split(target).parent + "/" + staging_name(id);
+  if (names.empty()) throw Error({.code = Code::invalid_argument, .what = "a target that names nothing"});
+  const Path parent = split(target).parent;
+  const Path staging = parent.empty() ? staging_name(id) : parent + "/" + staging_name(id);
   tree_.with([&](Tree& tree) {
-    Path parent;
-    for (size_t i = 0; i + 1 < names.size(); ++i) tree.nodes.try_emplace(parent += (i ? "/" : "") + names[i], nullptr);
+    refuse_other_than_directory(tree.nodes, target);
+    Path way;
+    for (size_t i = 0; i + 1 < names.size(); ++i) {
+      way += (i ? "/" : "") + names[i];
+      if (!has_directory(tree.nodes, way) && !tree.nodes.try_emplace(way, nullptr).second) {
+        throw Error({.code = Code::not_found, .what = "not a directory", .file = way});
+      }
+    }
     if (!tree.nodes.emplace(staging, nullptr).second) throw Error({.code = Code::exists, .what = "the staging directory exists", .file = staging});
   });
   return staging;
@@ -121,8 +136,11 @@ void MemoryStorage::sync(const Path& directory) { list(directory); }
 void MemoryStorage::commit(const Path& staging, const Path& target, const std::string& last, Replace replace) {
   names_of(target);
   tree_.with([&](Tree& tree) {
-    if (!tree.nodes.contains(staging + "/" + last)) throw Error({.code = Code::not_found, .what = "the staged directory is not complete", .file = staging});
-    if (replace == Replace::never && tree.nodes.contains(target) && !(has_directory(tree.nodes, target) && is_empty(tree.nodes, target))) {
+    if (!tree.nodes.contains(staging + "/" + last)) {
+      throw Error({.code = Code::not_found, .what = "the staged directory is not complete", .file = staging});
+    }
+    refuse_other_than_directory(tree.nodes, target);
+    if (replace == Replace::never && tree.nodes.contains(target) && !is_empty(tree.nodes, target)) {
       throw Error({.code = Code::exists, .what = "something is there already", .file = target});
     }
     remove_tree(tree.nodes, target);
@@ -131,8 +149,11 @@ void MemoryStorage::commit(const Path& staging, const Path& target, const std::s
 }
 
 void MemoryStorage::remove(const Path& directory) {
-  if (names_of(directory).empty()) throw Error({.code = Code::invalid_argument, .what = "the root is not removed"});
-  tree_.with([&](Tree& tree) { remove_tree(tree.nodes, directory); });
+  if (names_of(directory).empty()) throw Error({.code = Code::invalid_argument, .what = "a path that names nothing"});
+  tree_.with([&](Tree& tree) {
+    refuse_other_than_directory(tree.nodes, directory);
+    remove_tree(tree.nodes, directory);
+  });
 }
 
 }  // namespace tessera

@@ -1,5 +1,7 @@
 #include "tessera/storage/names.h"
 
+#include <algorithm>
+
 #include "tessera/base/digest.h"
 
 namespace tessera {
@@ -10,10 +12,16 @@ constexpr std::string_view trash_prefix = ".tessera-trash-";
 
 }  // namespace
 
-std::string staging_name(const std::string& id) { return std::string(staging_prefix) + id; }
+std::string staging_name(const std::string& id) {
+  std::string name = std::string(staging_prefix) + id;
+  if (!is_staging_name(name) || names_of(name).size() != 1) throw Error({.code = Code::invalid_argument, .what = "not an id for a save: '" + id + "'"});
+  return name;
+}
 std::string trash_name() { return std::string(trash_prefix) + random_id(); }
 bool is_trash_name(const std::string& name) { return name.starts_with(trash_prefix); }
-bool is_staging_name(const std::string& name) { return name.starts_with(staging_prefix) && !is_trash_name(name); }
+bool is_staging_name(const std::string& name) {
+  return name.starts_with(staging_prefix) && name.size() > staging_prefix.size() && !is_trash_name(name);
+}
 
 std::vector<std::string> names_of(const Path& path) {
   std::vector<std::string> names;

@@ -9,7 +9,7 @@
 
 namespace tessera {
 
-// ".tessera-<id>": a directory that a save is filling.
+// ".tessera-<id>": a directory that a save is filling. Error(invalid_argument) where that would be no name, or a trash name.
 std::string staging_name(const std::string& id);
 // ".tessera-trash-<random>": a directory on its way out.
 std::string trash_name();

@@ -1,0 +1,64 @@
+#include "tessera/fsdp/autograd_node.h"
+
+#include <torch/csrc/autograd/engine.h>
+#include <torch/csrc/autograd/graph_task.h>
+#include <torch/csrc/autograd/node.h>
+#include <torch/csrc/autograd/variable.h>
+#include <torch/version.h>
+
+#include <limits>
+
+static_assert(TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR == 13, "check this file against another release before using it");
+
+namespace tessera {
+namespace {
+
+namespace autograd = torch::autograd;
+
+// As important as can be, like the nodes that fill .grad: run as soon as it is ready, so that memory is freed early.
+constexpr uint64_t run_first = std::numeric_limits<uint64_t>::max();
+
+class Unflatten final : public autograd::Node {
+ public:
+  explicit Unflatten(std::weak_ptr<GradientReceiver> receiver) : Node(run_first, autograd::edge_list{}), receiver_(std::move(receiver)) {}
+  std::string name() const override { return "tessera::Unflatten"; }
+  autograd::variable_list apply(autograd::variable_list&& gradients) override {
+    if (const auto receiver = receiver_.lock()) receiver->receive(gradients);
+    return {};
+  }
+
+ private:
+  std::weak_ptr<GradientReceiver> receiver_;
+};
+
+}  // namespace
+
+struct ParameterNode::Handle {
+  c10::intrusive_ptr<autograd::Node> node;
+};
+
+ParameterNode::ParameterNode(std::vector<at::Tensor> parameters, std::weak_ptr<GradientReceiver> receiver)
+    : handle_(std::make_unique<Handle>()), parameters_(std::move(parameters)) {
+  handle_->node = c10::make_intrusive<Unflatten>(std::move(receiver));
+  for (const at::Tensor& parameter : parameters_) handle_->node->add_input_metadata(parameter);
+}
+
+ParameterNode::~ParameterNode() { detach(); }
+
+void ParameterNode::attach() {
+  if (std::exchange(attached_, true)) return;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    autograd::impl::set_gradient_edge(parameters_[i], autograd::Edge(handle_->node, static_cast<uint32_t>(i)));
+  }
+}
+
+void ParameterNode::detach() {
+  if (!std::exchange(attached_, false)) return;
+  for (const at::Tensor& parameter : parameters_) autograd::impl::set_gradient_edge(parameter, autograd::Edge());
+}
+
+int64_t current_backward() { return autograd::get_current_graph_task_id(); }
+
+void at_end_of_backward(std::function<void()> work) { autograd::Engine::get_default_engine().queue_callback(std::move(work)); }
+
+}  // namespace tessera

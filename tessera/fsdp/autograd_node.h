@@ -1,0 +1,45 @@
+// tessera/fsdp/autograd_node.h: the few places where we reach into LibTorch's autograd. All of them stand here, because
+// PyTorch does not promise to keep them: they were checked against torch 2.13.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+namespace tessera {
+
+// Takes a unit's gradients, one for each of its parameters; undefined for those that were not used.
+class GradientReceiver {
+ public:
+  virtual ~GradientReceiver() = default;
+  virtual void receive(const std::vector<at::Tensor>& gradients) = 0;
+};
+
+// An autograd node whose outputs are parameters. Autograd runs it once a backward, when all uses of all of them are done:
+// shared weights, repeated forwards and unused parameters need no counting.
+class ParameterNode {
+ public:
+  // The receiver is not kept alive by graphs; once it is gone, gradients are dropped.
+  ParameterNode(std::vector<at::Tensor> parameters, std::weak_ptr<GradientReceiver> receiver);
+  ~ParameterNode();
+  // What is computed from the parameters from now on sends its gradients here.
+  void attach();
+  // Parameters are leaves again; graphs that were made while attached still come here.
+  void detach();
+
+ private:
+  struct Handle;
+  std::unique_ptr<Handle> handle_;
+  std::vector<at::Tensor> parameters_;
+  bool attached_ = false;
+};
+
+// The number of the backward that runs on this thread; -1 outside any.
+int64_t current_backward();
+// Runs `work` when the backward that runs on this thread is over, before it returns to its caller.
+void at_end_of_backward(std::function<void()> work);
+
+}  // namespace tessera

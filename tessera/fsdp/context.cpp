@@ -1,0 +1,137 @@
+#include "tessera/fsdp/context.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+
+#include "tessera/base/error.h"
+#include "tessera/fsdp/module_unit.h"
+#include "tessera/fsdp/unit.h"
+
+namespace tessera {
+
+void FsdpContext::remove(ModuleUnit& unit) {
+  std::erase(units_, &unit);
+  std::erase_if(owners_, [&](const auto& owned) { return owned.second == &unit; });
+  forward_order_.forget();
+  backward_order_.forget();
+}
+
+ModuleUnit* FsdpContext::owner(const void* of) const {
+  const auto found = owners_.find(of);
+  return found == owners_.end() ? nullptr : found->second;
+}
+
+bool FsdpContext::idle() const { return depth_ == 0 && (backward_ == -1 || backward_ != current_backward()); }
+
+// Gathers `unit` if it is not whole, and starts on the one that followed it last time.
+void FsdpContext::make_whole(ModuleUnit& unit, PrefetchOrder& order) {
+  if (unit.whole()) {
+    unit.launch_unshard();  // does something only where the shard has changed since
+    unit.finish_unshard();
+    return;
+  }
+  ModuleUnit* next = order.after(unit);
+  unit.launch_unshard();
+  unit.finish_unshard();
+  if (prefetch_ && next != nullptr && !next->whole()) next->launch_unshard();
+}
+
+void FsdpContext::enter_forward(ModuleUnit& unit) {
+  if (summoned_ > 0) {
+    throw Error({.code = Code::invalid_argument, .what = "forward was called while SummonFullParams holds the parameters whole",
+                 .hint = "let it end first"});
+  }
+  if (depth_ == 0) {
+    if (backward_ != -1 && backward_ != current_backward()) recover();
+    if (unit.outermost()) forward_order_.begin();
+  }
+  unit.check_identity();
+  make_whole(unit, forward_order_);
+  if (at::GradMode::is_enabled()) unit.attach();
+  ++unit.active;
+  ++depth_;
+}
+
+void FsdpContext::leave_forward(ModuleUnit& unit, bool failed) {
+  --depth_;
+  --unit.active;
+  // A forward inside a backward (recomputation) is needed whole by what follows in that backward.
+  const bool in_backward = backward_ != -1 && backward_ == current_backward();
+  // The outermost unit is the first that backward needs: freeing it would be for nothing.
+  const bool keep = in_backward || (at::GradMode::is_enabled() && ((unit.outermost() && depth_ == 0) || !unit.reshards_after_forward()));
+  if (unit.active == 0 && (failed || !keep)) unit.reshard();
+  if (failed) unit.detach();
+  if (depth_ > 0 || in_backward) return;
+  for (ModuleUnit* other : units_) {
+    // What was gathered ahead and then not used, or was left behind by a throw.
+    if (other == &unit || other->active > 0) continue;
+    if (failed || !other->whole()) other->reshard();
+  }
+}
+
+void FsdpContext::begin_backward() {
+  const int64_t now = current_backward();
+  if (backward_ == now) return;
+  if (backward_ != -1) recover();
+  backward_ = now;
+  backward_order_.begin();
+  at_end_of_backward([this] { end_backward(); });
+}
+
+void FsdpContext::enter_backward(ModuleUnit& unit) {
+  begin_backward();
+  make_whole(unit, backward_order_);
+}
+
+void FsdpContext::finish_reductions() {
+  while (!reducing_.empty()) {
+    FlatUnit* unit = reducing_.front();
+    reducing_.erase(reducing_.begin());
+    unit->finish_reduce();
+  }
+}
+
+void FsdpContext::reduce(ModuleUnit& unit) {
+  for (const auto& flat : unit.units()) {
+    if (!flat->has_full_gradient()) continue;
+    flat->launch_reduce();
+    reducing_.push_back(flat.get());
+  }
+}
+
+void FsdpContext::finish_backward(ModuleUnit& unit) {
+  begin_backward();
+  unit.detach();
+  if (unit.active == 0) unit.reshard_trainable();
+  if (syncs()) reduce(unit);
+}
+
+// Gradients that no_sync left in units which this backward did not reach, then whatever is still whole.
+void FsdpContext::end_backward() {
+  finish_reductions();
+  if (syncs()) {
+    for (ModuleUnit* unit : units_) reduce(*unit);
+    finish_reductions();
+  }
+  for (ModuleUnit* unit : units_) {
+    if (unit->active == 0) unit->reshard();
+  }
+  backward_ = -1;
+}
+
+// A backward ended by a throw: what it left under way is finished where that still works, and dropped.
+void FsdpContext::recover() {
+  backward_ = -1;
+  for (FlatUnit* unit : std::exchange(reducing_, {})) {
+    capture([&] { unit->finish_reduce(); });
+    unit->drop_gradient();
+  }
+  for (ModuleUnit* unit : units_) {
+    for (const auto& flat : unit->units()) flat->drop_gradient();
+    unit->detach();
+    if (unit->active == 0) unit->reshard();
+  }
+}
+
+}  // namespace tessera

@@ -1,0 +1,100 @@
+#include "tessera/fsdp/fsdp.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/empty.h>
+
+#include <cstring>
+#include <mutex>
+
+#include "tessera/base/bytes.h"
+#include "tessera/base/digest.h"
+#include "tessera/comm/on_every_rank.h"
+#include "tessera/fsdp/traversal.h"
+
+namespace tessera {
+namespace {
+
+Bytes generator_state() {
+  at::Generator generator = at::detail::getDefaultCPUGenerator();
+  const std::lock_guard lock(generator.mutex());
+  const at::Tensor state = generator.get_state();
+  const auto* first = static_cast<const std::byte*>(state.const_data_ptr());
+  return Bytes(first, first + state.nbytes());
+}
+
+void set_generator_state(const Bytes& bytes) {
+  const at::Tensor state = at::empty({static_cast<int64_t>(bytes.size())}, at::kByte);
+  std::memcpy(state.mutable_data_ptr(), bytes.data(), bytes.size());
+  at::Generator generator = at::detail::getDefaultCPUGenerator();
+  const std::lock_guard lock(generator.mutex());
+  generator.set_state(state);
+}
+
+void seed_generator(uint64_t seed) {
+  at::Generator generator = at::detail::getDefaultCPUGenerator();
+  const std::lock_guard lock(generator.mutex());
+  generator.set_current_seed(seed);
+}
+
+// What a rank built: of each unit its key, its layout and the digest of its first values.
+std::vector<std::pair<std::string, Digest>> describe_units(torch::nn::Module& model) {
+  std::vector<std::pair<std::string, Digest>> units;
+  for (const NamedFlatUnit& named : flat_units(model)) {
+    ByteWriter writer;
+    writer.put(named.unit->strategy());
+    writer.put(named.unit->layout().alignment);
+    for (size_t i = 0; i < named.parameters.size(); ++i) {
+      writer.put_string(named.parameters[i].name);
+      writer.put_list(std::span<const int64_t>(named.unit->layout().parameters[i].sizes));
+    }
+    writer.put_raw(named.unit->initial_digest());
+    units.emplace_back(named.key, digest(writer.take()));
+  }
+  return units;
+}
+
+// Throws on every rank where one built something else than rank 0. Training would go on, and be wrong.
+void agree_on_model(Comm& comm, torch::nn::Module& model) {
+  const auto units = describe_units(model);
+  ByteWriter mine;
+  for (const auto& [key, of] : units) {
+    mine.put_string(key);
+    mine.put_raw(of);
+  }
+  const auto all = all_gather(comm, "compare models", mine.take());
+  for (size_t rank = 1; rank < all.size(); ++rank) {
+    if (all[rank] == all[0]) continue;
+    ByteReader first(all[0]);
+    ByteReader other(all[rank]);
+    std::string key;
+    while (!first.empty() && !other.empty()) {
+      key = first.get_string();
+      if (other.get_string() != key) break;
+      if (as_text(first.get_raw(sizeof(Digest))) != as_text(other.get_raw(sizeof(Digest)))) break;
+    }
+    throw Error({.code = Code::mismatch, .what = "built another model than rank 0: the first unit that differs is " + key,
+                 .hint = "every rank must make the same model, with random values from LibTorch's default generator only",
+                 .rank = static_cast<int>(rank), .phase = Phase::start});
+  }
+}
+
+}  // namespace
+
+void build_in_turn(const Job& job, const FsdpOptions& options, const std::function<std::shared_ptr<Wrapper>()>& build) {
+  const WrapOptions wrap_options{.strategy = options.strategy, .alignment_bytes = options.alignment_bytes, .min_numel = options.min_numel,
+                                 .prefetch = options.prefetch};
+  Bytes random;
+  if (!options.seed) random = broadcast(job.comm(), "random state", job.rank() == 0 ? generator_state() : Bytes());
+  std::shared_ptr<Wrapper> model;
+  on_every_rank(job.comm(), Phase::start, [&] {
+    job.in_turn([&] {
+      if (options.seed) seed_generator(*options.seed);
+      else set_generator_state(random);
+      const EnableWrap scope(job, wrap_options);
+      model = build();
+    });
+  });
+  agree_on_model(job.comm(), *model);
+}
+
+}  // namespace tessera

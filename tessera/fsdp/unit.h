@@ -1,0 +1,115 @@
+// tessera/fsdp/unit.h: one flat buffer of parameters, of which each rank keeps one shard.
+// A wrapped module has one FlatUnit for each (dtype, trainable) among its own parameters, in nearly all models one.
+// Invariants  The shard is a leaf that the optimizer sees; it is always there. The full buffer has bytes only between
+//             unshard() and reshard(); reading a parameter at any other time throws an error that names it.
+//             The parameters' tensors keep their identity for life: they are views of the full buffer.
+//             shard()'s padding is 0, and so is that of its gradient.
+// no_shard    The shard is the full buffer: nothing is ever gathered or freed, and shard_rank() is 0 everywhere.
+// Collective  unshard() is a collective: every rank calls it, in the same order.
+// Errors      Throws Error; what the collectives threw passes through.
+// Threads     One thread a rank.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tessera/base/digest.h"
+#include "tessera/fsdp/flat_layout.h"
+#include "tessera/fsdp/strategy.h"
+
+namespace tessera {
+
+class Work;
+class FsdpContext;
+
+class FlatUnit {
+ public:
+  // The unit's module as seen from the outermost unit around it: "h.0", and "" for that one itself. For messages; a
+  // traversal (traversal.h) names units and parameters as seen from the module that it starts at.
+  const std::string& module_path() const { return module_path_; }
+  // "_flat_param" for the first (dtype, trainable) of the module, others "_flat_param_<dtype>[_frozen]".
+  const std::string& flat_name() const { return flat_name_; }
+  const FlatLayout& layout() const { return layout_; }
+  Strategy strategy() const { return strategy_; }
+  bool trainable() const { return trainable_; }
+  // This rank's place in layout(): its rank, or 0 where every rank holds all.
+  int shard_rank() const { return shard_rank_; }
+
+  // This rank's shard: 1-D, layout().shard_numel elements, a leaf; its grad() has the same shape once there is one.
+  const at::Tensor& shard() const { return shard_; }
+  // This rank's part of one parameter, in the shard: 1-D, may be empty. Shares memory, takes no part in autograd.
+  at::Tensor shard_part(size_t index) const { return part_of(shard_, index); }
+  // The same part of anything that is laid out like the shard: a gradient, a moment.
+  at::Tensor part_of(const at::Tensor& like_shard, size_t index) const;
+
+  // The whole buffer, padding included. Its bytes are there while whole().
+  const at::Tensor& full() const { return full_; }
+  // The tensor that the module computes with: a view of full().
+  const at::Tensor& parameter(size_t index) const { return parameters_.at(index); }
+  bool whole() const { return state_ == State::whole; }
+  void unshard();
+  void reshard();  // no effect where nothing is whole, or on no_shard
+
+  // Says that shard()'s bytes were written to, as by a load: the full buffer, if whole, is gathered again before its next use.
+  // (In-place operations of ATen need no such word.) Every rank says it, or none.
+  void shard_changed() { stale_ = true; }
+
+  // For the wrapped module that owns this unit. `parameters` are distinct, of one dtype; they become views of the full buffer.
+  FlatUnit(FsdpContext& context, std::string flat_name, const WrapOptions& options, std::vector<FlatParameter> names,
+           std::vector<at::Tensor> parameters);
+  ~FlatUnit();
+  FlatUnit(const FlatUnit&) = delete;
+  FlatUnit& operator=(const FlatUnit&) = delete;
+
+  void set_module_path(const std::string& path);
+  // unshard() in two steps, so that the gather runs while another unit computes.
+  void launch_unshard();
+  void finish_unshard();
+  // Copies this rank's range of the full buffer into the shard.
+  void write_back();
+  // Throws where someone put another tensor's memory below a parameter.
+  void check_identity() const;
+
+  // Adds gradients, one for each parameter or undefined, to the gradient of the full buffer; and what becomes of it.
+  void accumulate(std::span<const at::Tensor> gradients);
+  bool has_full_gradient() const { return full_gradient_.defined(); }
+  void launch_reduce();
+  void finish_reduce();  // adds the mean over ranks to shard().grad()
+  void drop_gradient();  // without reducing it
+  // Of the values that the unit was built from.
+  const Digest& initial_digest() const { return initial_digest_; }
+
+ private:
+  enum class State : uint8_t { sharded, gathering, whole };
+  void take(const std::vector<at::Tensor>& parameters);
+  bool outdated() const;
+  void allocate_full();
+  void free_full();
+  std::string refusal() const;  // what reading a resharded parameter says
+
+  FsdpContext& context_;
+  std::string module_path_;
+  std::string flat_name_;
+  Strategy strategy_;
+  bool trainable_;
+  int shard_rank_;
+  FlatLayout layout_;
+  std::vector<at::Tensor> parameters_;
+  at::Tensor full_;
+  int64_t full_bytes_ = 0;
+  at::Tensor shard_;
+  at::Tensor full_gradient_;
+  at::Tensor reduced_;  // where the reduction under way arrives
+  State state_ = State::whole;
+  bool stale_ = false;
+  Digest initial_digest_ = {};
+  uint32_t gathered_version_ = 0;  // of the shard, when the full buffer was filled from it
+  std::unique_ptr<Work> gather_;
+  std::unique_ptr<Work> reduce_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,204 @@
+// tessera/fsdp/wrap.h: a module becomes a unit of sharded training.
+//   EnableWrap scope(job, {.strategy = Strategy::full_shard});
+//   auto block = wrap(Block(config));                      // a Wrapped<BlockImpl>, sharded
+//   { EnableWrap inner({.strategy = Strategy::no_shard}); … }  // the same job, other options
+// Inner modules are wrapped before outer ones, as constructors do by themselves; a unit holds its module's parameters
+// minus those of inner units. Outside any scope wrap() is transparent: it shards nothing and adds nothing to names.
+// A Wrapped<M> is a holder as Linear is: register_module, Sequential and ModuleList take it. model(x) reaches M's own
+// overloads and default arguments; forward() has M's exact signature; module() is M.
+// What an FSDP module cannot do: to(), clone(), new parameters after wrapping, set_data on a parameter.
+// Outputs     Backward needs to see the tensors that forward returns: alone, or in std::tuple, pair, vector, array, optional,
+//             or in a type of yours with a function visit_tensors(T&, visit) beside it that calls visit(tensor) on each.
+// Threads     Scopes belong to the thread that opened them.
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "tessera/collectives/job.h"
+#include "tessera/fsdp/strategy.h"
+#include "tessera/fsdp/wrapper.h"
+
+namespace torch::nn {
+class SequentialImpl;
+}
+
+namespace tessera {
+
+// While it lives, wrap() on this thread opens units. Scopes nest, and end in the reverse order, also when one ends by a throw.
+class EnableWrap {
+ public:
+  explicit EnableWrap(const Job& job, const WrapOptions& options = {});
+  // Inside another scope: its job and options, with changes. Throws Error(invalid_argument) where there is none.
+  explicit EnableWrap(const WrapOverrides& changes);
+  ~EnableWrap();
+  EnableWrap(const EnableWrap&) = delete;
+  EnableWrap& operator=(const EnableWrap&) = delete;
+
+ private:
+  std::unique_ptr<WrapScope> scope_;
+};
+
+template <class Body>
+decltype(auto) enable_wrap(const Job& job, const WrapOptions& options, Body&& body) {
+  const EnableWrap scope(job, options);
+  return std::forward<Body>(body)();
+}
+
+// Calls visit(const at::Tensor&) on every tensor in a forward's result.
+template <class Visit>
+void visit_tensors(const at::Tensor& tensor, Visit& visit) {
+  visit(tensor);
+}
+template <class T, class Visit>
+  requires(std::is_arithmetic_v<T> || std::is_enum_v<T> || std::is_same_v<T, std::string>)
+void visit_tensors(const T&, Visit&) {}
+template <class T, class Visit>
+void visit_tensors(const std::optional<T>& value, Visit& visit);
+template <class T, class A, class Visit>
+void visit_tensors(const std::vector<T, A>& values, Visit& visit);
+template <class T, size_t n, class Visit>
+void visit_tensors(const std::array<T, n>& values, Visit& visit);
+template <class A, class B, class Visit>
+void visit_tensors(const std::pair<A, B>& values, Visit& visit);
+template <class... T, class Visit>
+void visit_tensors(const std::tuple<T...>& values, Visit& visit);
+
+template <class T, class Visit>
+void visit_tensors(const std::optional<T>& value, Visit& visit) {
+  if (value) visit_tensors(*value, visit);
+}
+template <class T, class A, class Visit>
+void visit_tensors(const std::vector<T, A>& values, Visit& visit) {
+  for (const T& value : values) visit_tensors(value, visit);
+}
+template <class T, size_t n, class Visit>
+void visit_tensors(const std::array<T, n>& values, Visit& visit) {
+  for (const T& value : values) visit_tensors(value, visit);
+}
+template <class A, class B, class Visit>
+void visit_tensors(const std::pair<A, B>& values, Visit& visit) {
+  visit_tensors(values.first, visit);
+  visit_tensors(values.second, visit);
+}
+template <class... T, class Visit>
+void visit_tensors(const std::tuple<T...>& values, Visit& visit) {
+  std::apply([&](const auto&... value) { (visit_tensors(value, visit), ...); }, values);
+}
+
+// A Wrapper that knows its module's type.
+template <class M>
+class WrapperOf : public Wrapper {
+ public:
+  WrapperOf(std::shared_ptr<M> module, const WrapOverrides& overrides, bool always) : Wrapper(module, overrides, always), module_(std::move(module)) {}
+  M& module() { return *module_; }
+  const M& module() const { return *module_; }
+
+  // forward(arguments…) on M, as a unit's: gathered before, freed after, backward prepared.
+  template <class... A>
+  decltype(auto) call(A&&... arguments) {
+    UnitCall call(*this);
+    if constexpr (std::is_void_v<decltype(module_->forward(std::forward<A>(arguments)...))>) {
+      module_->forward(std::forward<A>(arguments)...);
+      call.finish();
+    } else {
+      decltype(auto) result = module_->forward(std::forward<A>(arguments)...);
+      auto prepare = [&](const at::Tensor& tensor) { call.prepare_backward(tensor); };
+      visit_tensors(result, prepare);
+      call.finish();
+      return static_cast<decltype(result)>(result);
+    }
+  }
+
+ private:
+  std::shared_ptr<M> module_;
+};
+
+// forward() with M's own signature where M has one, so that Sequential and AnyModule can hold the wrapped module.
+template <class M, class Signature>
+class ForwardLike;
+template <class M, class R, class C, class... A>
+class ForwardLike<M, R (C::*)(A...)> : public WrapperOf<M> {
+ public:
+  using WrapperOf<M>::WrapperOf;
+  R forward(A... arguments) { return this->call(std::forward<A>(arguments)...); }
+};
+template <class M, class R, class C, class... A>
+class ForwardLike<M, R (C::*)(A...) const> : public ForwardLike<M, R (C::*)(A...)> {
+  using ForwardLike<M, R (C::*)(A...)>::ForwardLike;
+};
+template <class M, class R, class C, class... A>
+class ForwardLike<M, R (C::*)(A...) noexcept> : public ForwardLike<M, R (C::*)(A...)> {
+  using ForwardLike<M, R (C::*)(A...)>::ForwardLike;  // not noexcept: a gather may fail
+};
+template <class M, class R, class C, class... A>
+class ForwardLike<M, R (C::*)(A...) const noexcept> : public ForwardLike<M, R (C::*)(A...)> {
+  using ForwardLike<M, R (C::*)(A...)>::ForwardLike;
+};
+// Overloaded and templated forwards: whatever M takes.
+template <class M>
+class ForwardLike<M, void> : public WrapperOf<M> {
+ public:
+  using WrapperOf<M>::WrapperOf;
+  template <class... A>
+  decltype(auto) forward(A&&... arguments) {
+    return this->call(std::forward<A>(arguments)...);
+  }
+};
+
+template <class M>
+struct ForwardSignature {
+  using type = void;
+};
+template <class M>
+  requires requires { &M::forward; }
+struct ForwardSignature<M> {
+  using type = decltype(&M::forward);
+};
+// A template in LibTorch; as an element of another Sequential it takes and gives a tensor.
+template <>
+struct ForwardSignature<torch::nn::SequentialImpl> {
+  using type = at::Tensor (torch::nn::SequentialImpl::*)(at::Tensor);
+};
+
+template <class M>
+class WrappedImpl final : public ForwardLike<M, typename ForwardSignature<M>::type> {
+ public:
+  using ForwardLike<M, typename ForwardSignature<M>::type>::ForwardLike;
+};
+
+template <class M>
+class Wrapped : public torch::nn::ModuleHolder<WrappedImpl<M>> {
+ public:
+  using Impl = WrappedImpl<M>;
+  using Holder = torch::nn::ModuleHolder<WrappedImpl<M>>;
+  // Only wrap() and fsdp() make one; a member that is filled later starts as nullptr.
+  Wrapped(std::nullptr_t) : Holder(nullptr) {}
+  Wrapped(std::shared_ptr<Impl> impl) : Holder(std::move(impl)) {}
+  template <class... A>
+  decltype(auto) operator()(A&&... arguments) {
+    return this->impl_->call(std::forward<A>(arguments)...);
+  }
+  M& module() const { return this->impl_->module(); }
+};
+
+// Wraps what a shared_ptr or a holder holds.
+template <class M>
+Wrapped<M> wrap(std::shared_ptr<M> module, const WrapOverrides& overrides = {}) {
+  return Wrapped<M>(std::make_shared<WrappedImpl<M>>(std::move(module), overrides, /*always=*/false));
+}
+template <class Holder>
+  requires requires(const Holder& holder) { typename Holder::ContainedType; holder.ptr(); }
+auto wrap(const Holder& holder, const WrapOverrides& overrides = {}) {
+  return wrap<typename Holder::ContainedType>(holder.ptr(), overrides);
+}
+
+}  // namespace tessera
