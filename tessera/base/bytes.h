@@ -65,6 +65,10 @@ class ByteReader {
   T get() {
     T value;
     const auto bytes = get_raw(sizeof value);
+    if constexpr (std::is_same_v<T, bool>) {
+      // A bool of any other byte is neither true nor false to the compiler.
+      if (bytes[0] > std::byte{1}) throw Error({.code = Code::corrupt, .what = "a message holds a bool that is neither 0 nor 1"});
+    }
     std::memcpy(&value, bytes.data(), sizeof value);
     return value;
   }

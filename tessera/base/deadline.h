@@ -11,7 +11,12 @@ using Milliseconds = std::chrono::milliseconds;
 class Deadline {
  public:
   using Clock = std::chrono::steady_clock;
-  static Deadline after(Milliseconds duration) { return Deadline(Clock::now() + duration); }
+  // A duration too long for the clock, such as Milliseconds::max(), means never.
+  static Deadline after(Milliseconds duration) {
+    const auto now = Clock::now();
+    const auto longest = std::chrono::duration_cast<Milliseconds>(Clock::time_point::max() - now);
+    return Deadline(duration < longest ? now + duration : Clock::time_point::max());
+  }
   bool expired() const { return Clock::now() >= at_; }
   // What is left, never negative.
   Milliseconds remaining() const {

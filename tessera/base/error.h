@@ -74,7 +74,7 @@ class Error : public std::runtime_error {
 // The Fault for a failed system call: `what` says what was tried ("open"), the code follows from errno.
 Fault os_fault(int os_errno, std::string what, std::string file = {}, int64_t offset_bytes = -1);
 
-// The exception as a Fault: ours as it is, bad_alloc as no_memory, any other as internal with its first line.
+// The exception as a Fault: ours as it is, bad_alloc as no_memory, any other as internal with its text up to a backtrace.
 Fault fault_of(std::exception_ptr failure);
 
 // The value of an Outcome that has none to carry.

@@ -72,6 +72,10 @@ std::vector<Proof> decode_proofs(const std::vector<Bytes>& all) {
 
 SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDict& state, const SaveOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
+  const auto enter = [&](Phase phase) {
+    if (options.on_phase) options.on_phase(phase);
+  };
+  enter(Phase::plan);
   comm.note("plan a save to " + target);
   Described mine;
   std::optional<SavePlan> plan;
@@ -82,6 +86,7 @@ SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDic
     return Bytes(as_bytes(chosen).begin(), as_bytes(chosen).end());
   })));
   try {
+    enter(Phase::write);
     const auto proofs = on_every_rank_bytes(comm, Phase::write, [&] {
       const auto progress = [&](int64_t done, int64_t total) {
         comm.note("write " + orders.writes.file + ", " + std::to_string(done) + " of " + std::to_string(total) + " bytes");
@@ -90,6 +95,7 @@ SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDic
       storage.sync(staging);
       return encode(proof);
     });
+    enter(Phase::publish);
     on_leader(comm, Phase::publish, [&] {
       publish(*plan, decode_proofs(proofs), storage, staging, target, options.replace);
       return Bytes{};

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "tessera/comm/comm.h"
@@ -17,6 +18,8 @@ namespace tessera {
 
 struct SaveOptions {
   Replace replace = Replace::never;
+  // Told on this rank when a phase of the save begins: plan, write, publish.
+  std::function<void(Phase)> on_phase = {};
 };
 
 struct SaveReport {

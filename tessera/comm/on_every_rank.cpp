@@ -88,10 +88,11 @@ Fault decode_fault(std::span<const std::byte> bytes) {
 Fault root_cause(const std::vector<std::pair<int, Fault>>& faults, Phase phase) {
   const auto first = std::ranges::min_element(faults, {}, [](const auto& failed) { return std::pair(says_only_that_others_failed(failed.second), failed.first); });
   Fault cause = first->second;
+  if (cause.rank >= 0) return cause;  // all ranks agreed on it before
   cause.same_on = static_cast<int>(std::ranges::count_if(faults, [&](const auto& failed) {
                     return failed.second.code == cause.code && failed.second.what == cause.what && failed.second.os_errno == cause.os_errno;
                   })) - 1;
-  if (cause.rank < 0) cause.rank = first->first;
+  cause.rank = first->first;
   if (cause.phase == Phase::none) cause.phase = phase;
   return cause;
 }

@@ -43,18 +43,13 @@ ParameterNode::ParameterNode(std::vector<at::Tensor> parameters, std::weak_ptr<G
   for (const at::Tensor& parameter : parameters_) handle_->node->add_input_metadata(parameter);
 }
 
-ParameterNode::~ParameterNode() { detach(); }
+ParameterNode::~ParameterNode() = default;
 
 void ParameterNode::attach() {
-  if (std::exchange(attached_, true)) return;
   for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (parameters_[i].grad_fn() == handle_->node) continue;
     autograd::impl::set_gradient_edge(parameters_[i], autograd::Edge(handle_->node, static_cast<uint32_t>(i)));
   }
-}
-
-void ParameterNode::detach() {
-  if (!std::exchange(attached_, false)) return;
-  for (const at::Tensor& parameter : parameters_) autograd::impl::set_gradient_edge(parameter, autograd::Edge());
 }
 
 int64_t current_backward() { return autograd::get_current_graph_task_id(); }

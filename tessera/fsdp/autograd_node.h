@@ -19,22 +19,20 @@ class GradientReceiver {
 };
 
 // An autograd node whose outputs are parameters. Autograd runs it once a backward, when all uses of all of them are done:
-// shared weights, repeated forwards and unused parameters need no counting.
+// shared weights, repeated forwards and unused parameters need no counting. Once attached, the parameters stay so, since
+// graphs that are still to run backward keep them as they were: to LibTorch they are no leaves any more.
 class ParameterNode {
  public:
   // The receiver is not kept alive by graphs; once it is gone, gradients are dropped.
   ParameterNode(std::vector<at::Tensor> parameters, std::weak_ptr<GradientReceiver> receiver);
   ~ParameterNode();
-  // What is computed from the parameters from now on sends its gradients here.
+  // What is computed from the parameters from now on sends its gradients here. No effect where that is so already.
   void attach();
-  // Parameters are leaves again; graphs that were made while attached still come here.
-  void detach();
 
  private:
   struct Handle;
   std::unique_ptr<Handle> handle_;
   std::vector<at::Tensor> parameters_;
-  bool attached_ = false;
 };
 
 // The number of the backward that runs on this thread; -1 outside any.

@@ -61,7 +61,6 @@ void FsdpContext::leave_forward(ModuleUnit& unit, bool failed) {
   // The outermost unit is the first that backward needs: freeing it would be for nothing.
   const bool keep = in_backward || (at::GradMode::is_enabled() && ((unit.outermost() && depth_ == 0) || !unit.reshards_after_forward()));
   if (unit.active == 0 && (failed || !keep)) unit.reshard();
-  if (failed) unit.detach();
   if (depth_ > 0 || in_backward) return;
   for (ModuleUnit* other : units_) {
     // What was gathered ahead and then not used, or was left behind by a throw.
@@ -102,7 +101,6 @@ void FsdpContext::reduce(ModuleUnit& unit) {
 
 void FsdpContext::finish_backward(ModuleUnit& unit) {
   begin_backward();
-  unit.detach();
   if (unit.active == 0) unit.reshard_trainable();
   if (syncs()) reduce(unit);
 }
@@ -120,16 +118,12 @@ void FsdpContext::end_backward() {
   backward_ = -1;
 }
 
-// A backward ended by a throw: what it left under way is finished where that still works, and dropped.
+// A backward ended by a throw: what it left under way is waited for, where that still works, and dropped.
 void FsdpContext::recover() {
   backward_ = -1;
-  for (FlatUnit* unit : std::exchange(reducing_, {})) {
-    capture([&] { unit->finish_reduce(); });
-    unit->drop_gradient();
-  }
+  reducing_.clear();
   for (ModuleUnit* unit : units_) {
     for (const auto& flat : unit->units()) flat->drop_gradient();
-    unit->detach();
     if (unit->active == 0) unit->reshard();
   }
 }

@@ -171,10 +171,6 @@ void ModuleUnit::attach() {
   if (node_) node_->attach();
 }
 
-void ModuleUnit::detach() {
-  if (node_) node_->detach();
-}
-
 void ModuleUnit::receive(const std::vector<at::Tensor>& gradients) {
   if (std::none_of(gradients.begin(), gradients.end(), [](const at::Tensor& gradient) { return gradient.defined(); })) return;
   context_->finish_reductions();

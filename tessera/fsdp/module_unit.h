@@ -52,7 +52,6 @@ class ModuleUnit final : public GradientReceiver, public std::enable_shared_from
   void check_identity() const;
 
   void attach();  // what forward computes from now on sends its gradients to receive()
-  void detach();  // parameters are leaves again
   void receive(const std::vector<at::Tensor>& gradients) override;
 
   int active = 0;  // forwards of this unit under way

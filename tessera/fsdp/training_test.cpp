@@ -19,7 +19,8 @@
 namespace tessera::testing {
 namespace {
 
-constexpr double rounding = 2e-6;  // of float32, after a few steps on values of about 1
+constexpr double rounding = 2e-6;            // of float32, after a few steps on values of about 1
+constexpr double gradient_rounding = 2e-5;  // on values of about 10
 constexpr Strategy all_strategies[] = {Strategy::full_shard, Strategy::shard_grad_op, Strategy::no_shard};
 
 at::Tensor mine(const Job& job, int step = 0) { return rows_of(batch(step, batch_rows), job.rank(), job.size()); }
@@ -62,7 +63,7 @@ TEST(Backward, GivesTheGradientsOfTheWholeBatch) {
       auto model = sharded_net(job, {.strategy = strategy});
       loss(model(mine(job))).backward();
       const Values together = gradients_of(model, &job);
-      EXPECT_LE(difference(together, alone), rounding);
+      EXPECT_LE(difference(together, alone), gradient_rounding);
       EXPECT_FALSE(together.contains("idle.first_weight")) << "a unit that was not used has no gradient";
     });
   }
@@ -73,7 +74,7 @@ TEST(Backward, AddsToGradientsThatAreThere) {
   run_ranks(2, [&](Job& job) {
     auto model = sharded_net(job);
     for (int step = 0; step < 2; ++step) loss(model(mine(job, step))).backward();
-    EXPECT_LE(difference(gradients_of(model, &job), alone), rounding);
+    EXPECT_LE(difference(gradients_of(model, &job), alone), gradient_rounding);
   });
 }
 
@@ -83,14 +84,14 @@ TEST(Backward, OfSeveralForwardsAtOnceOrOneByOneIsTheSame) {
     auto joint = sharded_net(job);
     const at::Tensor first = loss(joint(mine(job, 0)));
     (first + loss(joint(mine(job, 1)))).backward();
-    EXPECT_LE(difference(gradients_of(joint, &job), alone), rounding);
+    EXPECT_LE(difference(gradients_of(joint, &job), alone), gradient_rounding);
 
     auto apart = sharded_net(job);
     const at::Tensor a = loss(apart(mine(job, 0)));
     const at::Tensor b = loss(apart(mine(job, 1)));
     b.backward();
     a.backward();
-    EXPECT_LE(difference(gradients_of(apart, &job), alone), rounding);
+    EXPECT_LE(difference(gradients_of(apart, &job), alone), gradient_rounding);
   });
 }
 
@@ -118,7 +119,7 @@ TEST(NoSync, AddsUpWithoutTalkingAndReducesWithTheFirstBackwardAfterIt) {
         EXPECT_TRUE(gradients_of(model, &job).empty());
       }
       loss(model(mine(job, 2))).backward();
-      EXPECT_LE(difference(gradients_of(model, &job), alone), rounding);
+      EXPECT_LE(difference(gradients_of(model, &job), alone), gradient_rounding);
       EXPECT_EQ(unit_counters(model).gradient_bytes, 0);
     });
   }
@@ -202,7 +203,7 @@ TEST(Prefetch, ForgetsAUnitThatTheNextForwardDoesNotUse) {
     loss(model(mine(job))).backward();
     model->zero_grad();
     loss(model.module().blocks[1](at::ones({2, net_width}))).backward();
-    EXPECT_LE(difference(gradients_of(model, &job), expected), rounding);
+    EXPECT_LE(difference(gradients_of(model, &job), expected), gradient_rounding);
     EXPECT_EQ(unit_counters(model).parameter_bytes, 0);
   });
 }
@@ -226,14 +227,11 @@ TEST(Backward, ThatThrowsLeavesAModelThatTrainsOnAsIfItHadNot) {
   run_ranks(2, [&](Job& job) {
     auto model = sharded_net(job);
     bool armed = true;
-    model.module().before_block = nullptr;
-    at::Tensor x = mine(job);
-    x.set_requires_grad(true);
     const at::Tensor middle = model.module().blocks[1](model.module().blocks[2](at::ones({1, net_width}).set_requires_grad(true)));
     middle.register_hook([&](const at::Tensor&) {
       if (armed) throw std::domain_error("no");
     });
-    const at::Tensor value = loss(model(x)) + model.module().blocks[0](middle).sum();
+    const at::Tensor value = loss(model(mine(job))) + model.module().blocks[0](middle).sum();
     EXPECT_ANY_THROW(value.backward());
     armed = false;
     model->zero_grad();
@@ -292,10 +290,11 @@ TEST(Forward, InsideSummonIsRefused) {
 }
 
 TEST(Summon, ShowsWholeParametersAndKeepsWhatIsWrittenToThem) {
+  const Values plain = values_of(plain_net());
   for (const Strategy strategy : {Strategy::full_shard, Strategy::no_shard}) {
     run_ranks(3, [&](Job& job) {
       auto model = sharded_net(job, {.strategy = strategy});
-      EXPECT_LE(difference(values_of(model), values_of(plain_net())), 0);
+      EXPECT_TRUE(identical(values_of(model), plain));
       summon_full_params(model, {}, [&] {
         const at::NoGradGuard no_grad;
         model.module().blocks[1].module().first_bias.fill_(7);
@@ -306,13 +305,14 @@ TEST(Summon, ShowsWholeParametersAndKeepsWhatIsWrittenToThem) {
 }
 
 TEST(Summon, WithoutWritebackForgetsWhatIsWritten) {
+  const Values plain = values_of(plain_net());
   run_ranks(2, [&](Job& job) {
     auto model = sharded_net(job);
     summon_full_params(model, {.writeback = false}, [&] {
       const at::NoGradGuard no_grad;
       model.module().unused.fill_(7);
     });
-    EXPECT_TRUE(identical(values_of(model), values_of(plain_net())));
+    EXPECT_TRUE(identical(values_of(model), plain));
   });
 }
 

@@ -37,6 +37,7 @@ FlatUnit::FlatUnit(FsdpContext& context, std::string flat_name, const WrapOption
 }
 
 FlatUnit::~FlatUnit() {
+  reduce_.reset();
   drop_gradient();
   if (strategy_ != Strategy::no_shard && state_ != State::sharded) context_.counters().parameter_bytes -= full_bytes_;
 }
@@ -212,7 +213,7 @@ void FlatUnit::finish_reduce() {
 
 void FlatUnit::drop_gradient() {
   if (full_gradient_.defined()) context_.counters().gradient_bytes -= full_bytes_;
-  reduce_.reset();
+  if (const std::unique_ptr<Work> reduce = std::move(reduce_)) capture([&] { reduce->wait(); });
   full_gradient_.reset();
   reduced_.reset();
 }

@@ -79,7 +79,7 @@ class FlatUnit {
   bool has_full_gradient() const { return full_gradient_.defined(); }
   void launch_reduce();
   void finish_reduce();  // adds the mean over ranks to shard().grad()
-  void drop_gradient();  // without reducing it
+  void drop_gradient();  // as it is; waits for a reduction under way
   // Of the values that the unit was built from.
   const Digest& initial_digest() const { return initial_digest_; }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "tessera/base/error.h"
+
 namespace tessera {
 namespace {
 
@@ -46,7 +48,11 @@ constexpr bool rows_follow_the_enum() {
 }
 static_assert(rows_follow_the_enum());
 
-const Row& row(DType dtype) { return rows[static_cast<size_t>(dtype)]; }
+const Row& row(DType dtype) {
+  // One that came in a message may be any number.
+  if (static_cast<size_t>(dtype) >= rows.size()) throw Error({.code = Code::corrupt, .what = "an unknown dtype"});
+  return rows[static_cast<size_t>(dtype)];
+}
 
 }  // namespace
 

@@ -1,4 +1,5 @@
 // tessera/layout/dtype.h: the element types that a checkpoint can hold, named as PyTorch names them.
+// Errors      Error(corrupt) for a number that is none of them, as a damaged message may hold.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,8 @@
 #include "tessera/layout/value.h"
 
 #include <bit>
-#include <cstdio>
+#include <charconv>
+#include <cmath>
 
 namespace tessera {
 namespace {
@@ -13,15 +14,20 @@ struct Overloaded : Cases... {
 
 bool same_bits(double a, double b) { return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b); }
 
-// The shortest digits that read back as the same double, as Python's repr has it.
+// The shortest digits that read back as the same double, without an exponent where Python's repr has none.
 std::string number(double v) {
+  if (std::isnan(v)) return "nan";
+  const double size = std::abs(v);
+  const bool plain = size == 0 || (size >= 1e-4 && size < 1e16);
   char text[40];
-  for (int digits = 1; digits <= 17; ++digits) {
-    std::snprintf(text, sizeof text, "%.*g", digits, v);
-    double back = 0;
-    if (std::sscanf(text, "%lf", &back) == 1 && same_bits(back, v)) break;
-  }
-  return text;
+  const auto end = std::to_chars(text, text + sizeof text, v, plain ? std::chars_format::fixed : std::chars_format::scientific).ptr;
+  return std::string(text, end);
+}
+
+// A float shows that it is no int.
+std::string repr(double v) {
+  const std::string text = number(v);
+  return text.find_first_not_of("-0123456789") == std::string::npos ? text + ".0" : text;
 }
 
 std::string joined(const std::vector<Value>& items) {
@@ -66,10 +72,10 @@ std::string to_string(const Value& value) {
                         [](bool v) -> std::string { return v ? "True" : "False"; },
                         [](int64_t v) { return std::to_string(v); },
                         [](const Value::BigInt& v) { return v.decimal; },
-                        [](double v) { return number(v); },
+                        [](double v) { return repr(v); },
                         [](const std::string& v) { return "'" + v + "'"; },
                         [](const Value::ByteString& v) { return "bytes (" + std::to_string(v.data.size()) + ")"; },
-                        [](const Value::Complex& v) { return number(v.re) + (v.im < 0 ? "" : "+") + number(v.im) + "j"; },
+                        [](const Value::Complex& v) { return number(v.re) + (std::signbit(v.im) && !std::isnan(v.im) ? "" : "+") + number(v.im) + "j"; },
                         [](const Value::Sequence& v) { return sequence(v); },
                         [](const Value::Mapping& v) { return mapping(v); },
                         [](const Value::TorchDType& v) { return "torch." + v.name; },

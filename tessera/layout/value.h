@@ -102,7 +102,7 @@ struct Value {
   bool operator==(const Value& other) const;
 };
 
-// "None", "5", "[1, 2.5]", "'text'", "bytes (16)": short, for people. Not a serialization.
+// "None", "5", "[1, 2.5, 3.0]", "'text'", "bytes (16)": short, for people. Not a serialization.
 std::string to_string(const Value& value);
 
 }  // namespace tessera

@@ -21,9 +21,9 @@ View dense_view(std::byte* data, DType dtype, Sizes sizes, std::shared_ptr<void>
 }
 
 bool is_dense(const View& view) {
+  if (volume(view.sizes) == 0) return true;
   int64_t step = 1;
   for (size_t d = view.sizes.size(); d > 0; --d) {
-    if (view.sizes[d - 1] == 0) return true;
     if (view.sizes[d - 1] != 1 && view.strides[d - 1] != step) return false;
     step *= view.sizes[d - 1];
   }
@@ -36,6 +36,7 @@ View part(const View& view, const Box& box) {
   assert(fits(box, view.sizes));
   View piece = view;
   piece.sizes = box.sizes;
+  if (volume(box) == 0) return piece;  // its corner may lie outside the memory, or there is none
   for (size_t d = 0; d < box.offsets.size(); ++d) piece.data += box.offsets[d] * view.strides[d] * element_bytes(view.dtype);
   return piece;
 }

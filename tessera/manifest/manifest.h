@@ -60,7 +60,7 @@ struct Manifest {
 
 // Checks what every manifest must satisfy whatever format it came from: boxes inside their tensors, no overlap, no hole
 // (the volumes add up), extents with sane numbers and relative file names. Throws Error(corrupt) that names the key.
-// Cost O(chunks · log chunks) for boxes split along one dimension.
+// Cost        O(chunks · dimensions) for a sound manifest, bounded for any other.
 void validate(const Manifest& manifest);
 
 // Throws Error(`code`) naming `key` unless `boxes` tile a tensor of these sizes exactly: each inside, no two

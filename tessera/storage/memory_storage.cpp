@@ -51,6 +51,7 @@ class MemoryStorage::Writer final : public FileWriter {
   explicit Writer(Content content) : content_(std::move(content)) {}
   void write(int64_t offset_bytes, std::span<const std::byte> bytes) override {
     if (offset_bytes < 0) throw Error({.code = Code::invalid_argument, .what = "write before the beginning", .offset_bytes = offset_bytes});
+    if (bytes.empty()) return;  // as for a file: nothing grows it but bytes
     const auto end = static_cast<size_t>(offset_bytes) + bytes.size();
     if (content_->size() < end) content_->resize(end);
     std::ranges::copy(bytes, content_->begin() + offset_bytes);

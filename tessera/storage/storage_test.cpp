@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
-#include <map>
+#include <atomic>
 #include <thread>
 
 #include "tessera/storage/local_storage.h"
@@ -16,7 +16,6 @@
 namespace tessera {
 namespace {
 
-using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
 
@@ -151,10 +150,8 @@ TYPED_TEST(AnyStorage, RefusesPathsThatLeadOut) {
     EXPECT_EQ(this->code_of([&] { this->storage_->stage(path, "2"); }), Code::invalid_argument) << path;
     EXPECT_EQ(this->code_of([&] { this->storage_->remove(path); }), Code::invalid_argument) << path;
   }
-  for (const Path& root : {Path("")}) {
-    EXPECT_EQ(this->code_of([&] { this->storage_->stage(root, "2"); }), Code::invalid_argument);
-    EXPECT_EQ(this->code_of([&] { this->storage_->remove(root); }), Code::invalid_argument);
-  }
+  EXPECT_EQ(this->code_of([&] { this->storage_->stage("", "2"); }), Code::invalid_argument);
+  EXPECT_EQ(this->code_of([&] { this->storage_->remove(""); }), Code::invalid_argument);
   for (const std::string& id : {std::string("a/b"), std::string(""), std::string("trash-a"), std::string("a/../../b")}) {
     EXPECT_EQ(this->code_of([&] { this->storage_->stage("d", id); }), Code::invalid_argument) << id;
   }

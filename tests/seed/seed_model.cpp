@@ -4,8 +4,10 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/rand.h>
+#include <ATen/ops/zeros.h>
 #include <torch/nn/modules/linear.h>
 
+#include "examples/gpt/gpt.h"
 #include "tessera/fsdp/fsdp.h"
 #include "tessera/fsdp/summon.h"
 #include "tessera/fsdp/traversal.h"
@@ -74,35 +76,84 @@ struct UnevenModelImpl : torch::nn::Module {
 };
 TORCH_MODULE(UnevenModel);
 
+// Some loss that every parameter has a part in, from an input that is the same each time.
+template <class M>
+at::Tensor loss_of(M& model) {
+  return model(at::arange(1, 11, at::kFloat).view({1, 10}) / 10).square().mean();
+}
+at::Tensor loss_of(Wrapped<GptImpl>& model) {
+  const at::Tensor tokens = at::arange(0, 2 * 17, at::kLong).view({2, 17});
+  return cross_entropy_sum(model(tokens.narrow(1, 0, 16)), tokens.narrow(1, 1, 16)) / 32;
+}
+
 std::vector<std::byte> bytes_of(const at::Tensor& tensor) {
   const at::Tensor dense = tensor.detach().contiguous();
   const auto* first = static_cast<const std::byte*>(dense.data_ptr());
   return {first, first + dense.nbytes()};
 }
 
+// The whole of one tensor of optimizer state. The bits of all ranks' parts are added to zeros, as integers, so that none changes.
+std::vector<std::byte> whole_state(const Job& job, const NamedParameter& parameter, const at::Tensor& part) {
+  if (part.dim() == 0 || !parameter.unit) return bytes_of(part);
+  const FlatUnit& unit = *parameter.unit;
+  const Range mine = unit.layout().part(unit.shard_rank(), parameter.index);
+  const at::Tensor bits = at::zeros({unit.layout().parameters.at(parameter.index).numel}, at::kInt);
+  bits.narrow(0, mine.begin, mine.size()).copy_(part.view(at::kInt));
+  job.collectives().all_reduce(bits, Reduce::sum)->wait();
+  return bytes_of(bits);
+}
+
 template <class M>
 class Sharded final : public SeedModel {
  public:
-  Sharded(const Job& job, uint64_t seed, int64_t alignment_bytes)
-      : model_(fsdp(job, [] { return M(); }, {.seed = seed, .alignment_bytes = alignment_bytes})) {}
-  State state(Kind kind) override { return tessera::state(model_, {.kind = kind}); }
+  template <class... Config>
+  Sharded(const Job& job, const SeedOptions& options, const Config&... config)
+      : job_(job), model_(fsdp(job, [&] { return M(config...); }, {.seed = options.seed, .alignment_bytes = options.alignment_bytes})) {
+    const auto does_not_decay = [](std::string_view name) { return !decays(name); };
+    if (options.optim && std::is_same_v<M, Gpt>) optim_.emplace(model_, AdamWOptions{.lr = 1e-2, .groups = {{.params = does_not_decay, .weight_decay = 0.0}}});
+    else if (options.optim) optim_.emplace(model_, AdamWOptions{.lr = 1e-2});
+  }
+
+  State state(Kind kind) override {
+    if (!optim_) return tessera::state(model_, {.kind = kind});
+    return tessera::state({{"model", model_}, {"optim", *optim_}}, {.kind = kind});
+  }
+
   std::map<std::string, std::vector<std::byte>> whole() override {
-    const SummonFullParams summoned(model_, {.writeback = false});
+    const std::string prefix = optim_ ? "model." : "";
     std::map<std::string, std::vector<std::byte>> all;
-    for (const NamedParameter& parameter : named_parameters(model_)) all[parameter.name] = bytes_of(parameter.tensor);
-    for (const NamedBuffer& buffer : named_buffers(model_)) all[buffer.name] = bytes_of(buffer.tensor);
+    {
+      const SummonFullParams summoned(model_, {.writeback = false});
+      for (const NamedParameter& parameter : named_parameters(model_)) all[prefix + parameter.name] = bytes_of(parameter.tensor);
+    }
+    for (const NamedBuffer& buffer : named_buffers(model_)) all[prefix + buffer.name] = bytes_of(buffer.tensor);
+    if (!optim_) return all;
+    for (const ParameterState& held : optim_->state()) {
+      for (const NamedState& state : held.state) all["optim.state." + held.parameter.name + "." + state.name] = whole_state(job_, held.parameter, state.tensor);
+    }
     return all;
   }
 
+  void train(int steps) override {
+    for (int i = 0; i < steps; ++i) {
+      loss_of(model_).backward();
+      optim_.value().step();
+      optim_->zero_grad();
+    }
+  }
+
  private:
+  const Job job_;
   Wrapped<typename M::Impl> model_;
+  std::optional<AdamW> optim_;
 };
 
 }  // namespace
 
-std::unique_ptr<SeedModel> SeedModel::make(const std::string& name, const Job& job, uint64_t seed, int64_t alignment_bytes) {
-  if (name == "skip") return std::make_unique<Sharded<SkipModel>>(job, seed, alignment_bytes);
-  if (name == "uneven") return std::make_unique<Sharded<UnevenModel>>(job, seed, alignment_bytes);
+std::unique_ptr<SeedModel> SeedModel::make(const std::string& name, const Job& job, const SeedOptions& options) {
+  if (name == "skip") return std::make_unique<Sharded<SkipModel>>(job, options);
+  if (name == "uneven") return std::make_unique<Sharded<UnevenModel>>(job, options);
+  if (name == "gpt") return std::make_unique<Sharded<Gpt>>(job, options, GptConfig{.layers = 2, .width = 64, .seq = 16, .vocab = 50});
   throw Error({.code = Code::invalid_argument, .what = "no seed model is named '" + name + "'"});
 }
 

@@ -1,6 +1,7 @@
-// tests/seed/seed_model.h: the models that the seed tests shard, behind one face, so that torch/nn is compiled once.
+// tests/seed/seed_model.h: the models that tests shard, behind one face, so that torch/nn is compiled once.
 //   skip    PyTorch's own SkipModel(double_nest): linear.weight, linear_skip.lin.weight, nested_linear.nested_linear.weight, each 10 × 10
 //   uneven  sizes that no number of ranks divides: rows of 7, 10, 1 and 0, a scalar, units of one element, buffers
+//   gpt     examples/gpt with two small blocks; weight decay for matrices only
 #pragma once
 
 #include <cstdint>
@@ -14,14 +15,22 @@
 
 namespace tessera {
 
+struct SeedOptions {
+  uint64_t seed = 100;
+  int64_t alignment_bytes = 16;  // as in FsdpOptions
+  bool optim = false;            // with AdamW: keys are then model.… and optim.…
+};
+
 class SeedModel {
  public:
   virtual ~SeedModel() = default;
-  // Every rank makes it. `alignment_bytes` as in FsdpOptions.
-  static std::unique_ptr<SeedModel> make(const std::string& name, const Job& job, uint64_t seed, int64_t alignment_bytes);
+  // Every rank makes it.
+  static std::unique_ptr<SeedModel> make(const std::string& name, const Job& job, const SeedOptions& options = {});
   virtual State state(Kind kind) = 0;
-  // The whole parameters and buffers by name, as bytes: the same on every rank. Collective.
+  // The whole tensors of state(), by key: the same on every rank. Collective.
   virtual std::map<std::string, std::vector<std::byte>> whole() = 0;
+  // Steps of the optimizer over some fixed input. Collective.
+  virtual void train(int steps) = 0;
 };
 
 }  // namespace tessera

@@ -35,7 +35,7 @@ const Device devices[] = {
 Whole save_from(int ranks, const std::string& model_name, Kind kind, int64_t alignment_bytes, const std::string& directory) {
   Whole saved;
   run_ranks(ranks, [&](Job& job) {
-    const auto model = SeedModel::make(model_name, job, first_seed, alignment_bytes);
+    const auto model = SeedModel::make(model_name, job, {.seed = first_seed, .alignment_bytes = alignment_bytes});
     Whole whole = model->whole();
     if (job.rank() == 0) saved = std::move(whole);
     State state = model->state(kind);
@@ -49,7 +49,7 @@ void load_on(int ranks, const std::string& model_name, Kind kind, int64_t alignm
   std::atomic<int> differed = 0;
   std::atomic<int> equal = 0;
   run_ranks(ranks, [&](Job& job) {
-    const auto model = SeedModel::make(model_name, job, second_seed, alignment_bytes);
+    const auto model = SeedModel::make(model_name, job, {.seed = second_seed, .alignment_bytes = alignment_bytes});
     if (model->whole() != saved) ++differed;
     State state = model->state(kind);
     const LoadReport report = load(job, directory, state);
@@ -115,7 +115,7 @@ TEST(Seed, AKindIsNotTakenForAnother) {
   save_from(2, "skip", Kind::local, 16, directory.path());
   try {
     run_ranks(2, [&](Job& job) {
-      const auto model = SeedModel::make("skip", job, second_seed, 16);
+      const auto model = SeedModel::make("skip", job, {.seed = second_seed});
       State state = model->state(Kind::sharded);
       load(job, directory.path(), state);
     });

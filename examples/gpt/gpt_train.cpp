@@ -1,0 +1,165 @@
+// examples/gpt/gpt_train.cpp: trains a small GPT, sharded over ranks; saves steps and resumes from the latest, with any number of ranks.
+//   gpt_train --ranks 2 --steps 40 --save-every 10 --dir runs/a           two threads of this process
+//   torchrun --no-python --nproc-per-node 2 gpt_train --dir runs/a …       two processes
+// The global batch is fixed and divided over the ranks, so the curve does not depend on their number beyond rounding.
+#include <ATen/Context.h>
+#include <ATen/ops/full.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdio>
+#include <iostream>
+
+#include "examples/gpt/gpt.h"
+#include "examples/gpt/text.h"
+#include "tessera/checkpoint/checkpoints.h"
+#include "tessera/fsdp/fsdp.h"
+#include "tessera/fsdp/optim.h"
+#include "tessera/libtorch/state.h"
+
+namespace {
+
+using tessera::Error;
+using tessera::Job;
+
+struct Options {
+  int ranks = 0;  // 0: as many as the launcher started, or one
+  int64_t steps = 40;
+  int64_t save_every = 0;
+  std::string dir;
+  bool resume = false;
+  tessera::Kind kind = tessera::Kind::sharded;
+  GptConfig gpt;
+  int64_t batch = 8;
+  double lr = 3e-4;
+  uint64_t seed = 0;
+  std::string text;
+  int keep_last = 0;
+};
+
+// One line, whole, at once: other ranks and other processes write too.
+template <class... A>
+void say(const char* format, A... values) {
+  char line[512];
+  std::snprintf(line, sizeof line, format, values...);
+  std::cout << line << std::endl;
+}
+
+// This rank's share of the global batch: samples [first, last).
+struct Share {
+  int64_t first;
+  int64_t last;
+};
+Share share_of(const Job& job, int64_t batch) { return {batch * job.rank() / job.size(), batch * (job.rank() + 1) / job.size()}; }
+
+// Forward and backward over this rank's share. Returns the global mean loss.
+// The ranks' gradients are averaged; a rank's loss is its token sum × N / global tokens, so that their mean is the global mean
+// whatever the shares. A rank without samples takes one and counts it as nothing: it has a part in every collective all the same.
+double forward_backward(const Job& job, tessera::Wrapped<GptImpl>& model, const Text& text, const Options& options) {
+  const Share share = share_of(job, options.batch);
+  const bool none = share.first == share.last;
+  const at::Tensor samples = none ? text.samples(0, 1) : text.samples(share.first, share.last);
+  const int64_t seq = options.gpt.seq;
+  at::Tensor sum = cross_entropy_sum(model(samples.narrow(1, 0, seq)), samples.narrow(1, 1, seq));
+  if (none) sum = sum * 0;
+  const auto tokens = static_cast<double>(options.batch * seq);
+  (sum * (job.size() / tokens)).backward();
+  const at::Tensor total = at::full({1}, sum.item<double>(), at::kDouble);
+  job.collectives().all_reduce(total, tessera::Reduce::sum)->wait();
+  return total.item<double>() / tokens;
+}
+
+void save(const Job& job, tessera::Checkpoints& steps, int64_t step, tessera::State& state) {
+  const bool talks = job.rank() == 0;
+  const auto on_phase = [&](tessera::Phase phase) {
+    if (talks) say("save step=%lld phase=%s", static_cast<long long>(step), tessera::name(phase));
+  };
+  const tessera::SaveReport report = steps.save(step, state, {.on_phase = on_phase});
+  if (talks) say("save step=%lld done bytes=%lld seconds=%.3f", static_cast<long long>(step), static_cast<long long>(report.total_bytes), report.seconds);
+}
+
+int64_t resume(const Job& job, tessera::Checkpoints& steps, tessera::State& state) {
+  const auto latest = steps.latest();
+  if (job.rank() == 0) {
+    for (const std::string& why : steps.skipped()) say("resume skipped %s", why.c_str());
+  }
+  if (!latest) return 0;
+  const tessera::LoadReport report = steps.load(*latest, state);
+  if (job.rank() == 0) {
+    say("resume step=%lld ranks=%d bytes=%lld seconds=%.3f", static_cast<long long>(*latest), job.size(), static_cast<long long>(report.read_bytes), report.seconds);
+  }
+  return *latest;
+}
+
+void train(const Job& job, const Options& options) {
+  Text text(options.text, options.seed, options.gpt.seq);
+  auto model = tessera::fsdp(job, [&] { return Gpt(options.gpt); }, {.seed = options.seed});
+  const auto does_not_decay = [](std::string_view name) { return !decays(name); };
+  tessera::AdamW optim(model, {.lr = options.lr, .weight_decay = 0.1, .groups = {{.params = does_not_decay, .weight_decay = 0.0}}});
+  auto state = tessera::state({{"model", model}, {"optim", optim}, {"data", text}}, {.kind = options.kind});
+  std::unique_ptr<tessera::Checkpoints> steps;
+  if (!options.dir.empty()) steps = std::make_unique<tessera::Checkpoints>(job.comm(), options.dir, tessera::CheckpointsOptions{.keep_last = options.keep_last});
+  const int64_t done = options.resume ? resume(job, *steps, state) : 0;
+  for (int64_t step = done + 1; step <= options.steps; ++step) {
+    const auto begin = std::chrono::steady_clock::now();
+    const double loss = forward_backward(job, model, text, options);
+    optim.step();
+    optim.zero_grad();
+    text.take(options.batch);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    if (job.rank() == 0) {
+      say("step=%lld loss=%.9f ms=%.0f tokens_per_s=%.0f", static_cast<long long>(step), loss, took.count() * 1e3,
+          static_cast<double>(options.batch * options.gpt.seq) / took.count());
+    }
+    if (steps && options.save_every > 0 && step % options.save_every == 0) save(job, *steps, step, state);
+  }
+}
+
+void run(const Options& options) {
+  if (!tessera::launched()) {
+    tessera::run_ranks(std::max(1, options.ranks), [&](Job& job) { train(job, options); });
+    return;
+  }
+  const Job job = tessera::join();
+  if (options.ranks && options.ranks != job.size()) {
+    throw Error({.code = tessera::Code::invalid_argument, .what = "--ranks " + std::to_string(options.ranks) + " in a job of " + std::to_string(job.size())});
+  }
+  train(job, options);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  CLI::App app("Trains a small GPT on a text, sharded over ranks. Prints one line a step.");
+  const std::map<std::string, tessera::Kind> kinds = {{"full", tessera::Kind::full}, {"sharded", tessera::Kind::sharded}, {"local", tessera::Kind::local}};
+  app.add_option("--ranks", options.ranks, "ranks: threads of this process, or what the launcher must have started")->check(CLI::Range(1, 1024));
+  app.add_option("--steps", options.steps, "train until this step")->capture_default_str();
+  auto* dir = app.add_option("--dir", options.dir, "root of the steps that are saved");
+  app.add_option("--save-every", options.save_every, "save after every so many steps; 0 saves none")->check(CLI::NonNegativeNumber)->needs(dir);
+  app.add_flag("--resume", options.resume, "go on from the latest step in --dir")->needs(dir);
+  app.add_option("--kind", options.kind, "how parameters are saved: full, sharded or local")->transform(CLI::CheckedTransformer(kinds))->default_str("sharded");
+  app.add_option("--keep-last", options.keep_last, "keep so many steps; 0 keeps all")->check(CLI::NonNegativeNumber)->capture_default_str();
+  app.add_option("--layers", options.gpt.layers, "blocks of the model")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--width", options.gpt.width, "width of the model, a multiple of 32")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--seq", options.gpt.seq, "tokens of a sample")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--batch", options.batch, "samples of a step, over all ranks")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--lr", options.lr, "learning rate")->capture_default_str();
+  app.add_option("--seed", options.seed, "of the weights and of the order of samples")->capture_default_str();
+  app.add_option("--text", options.text, "train on this file; the licence texts of the system by default");
+  try {
+    app.parse(argc, argv);
+    if (options.gpt.width % 32) throw CLI::ValidationError("--width", "must be a multiple of 32");
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) ? 2 : 0;
+  }
+  try {
+    run(options);
+    return 0;
+  } catch (...) {
+    const tessera::Fault fault = tessera::fault_of(std::current_exception());
+    std::cerr << "tessera: error: " + tessera::describe(fault) + "\n";
+    if (!fault.hint.empty()) std::cerr << "tessera: hint: " + fault.hint + "\n";
+    return tessera::exit_code(fault.code);
+  }
+}

@@ -1,0 +1,70 @@
+#include "tessera/base/digest.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <set>
+
+#include "tessera/base/bytes.h"
+
+namespace tessera {
+namespace {
+
+std::string hex(const Digest& digest) {
+  std::string text;
+  for (const std::byte b : digest) {
+    text += "0123456789abcdef"[std::to_integer<int>(b) >> 4];
+    text += "0123456789abcdef"[std::to_integer<int>(b) & 15];
+  }
+  return text;
+}
+
+// One bit at a time, from the definition of CRC-32/ISO-HDLC.
+uint32_t slow_crc32(std::string_view text) {
+  uint32_t crc = ~uint32_t{0};
+  for (const char c : text) {
+    crc ^= static_cast<unsigned char>(c);
+    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ (crc & 1 ? 0xedb88320u : 0);
+  }
+  return ~crc;
+}
+
+TEST(Crc32, IsTheOneOfZip) {
+  EXPECT_EQ(crc32({}), 0u);
+  EXPECT_EQ(crc32(as_bytes("123456789")), 0xcbf43926u);  // the check value of its catalogue entry
+  EXPECT_EQ(crc32(as_bytes("a")), 0xe8b7be43u);
+}
+
+RC_GTEST_PROP(Crc32, AgreesWithItsDefinitionAlsoWhenTakenInParts, (const std::string& text)) {
+  const auto cut = *rc::gen::inRange<size_t>(0, text.size() + 1);
+  const auto bytes = as_bytes(text);
+  RC_ASSERT(crc32(bytes) == slow_crc32(text));
+  RC_ASSERT(crc32(bytes.subspan(cut), crc32(bytes.first(cut))) == slow_crc32(text));
+}
+
+// The values that xxhash's own command line prints (xxh128sum): big-endian.
+TEST(DigestOf, IsXxh3InItsCanonicalForm) {
+  EXPECT_EQ(hex(digest({})), "99aa06d3014798d86001c324468d497f");
+  EXPECT_EQ(hex(digest(as_bytes("a"))), "a96faf705af16834e6c632b61e964e1f");
+}
+
+RC_GTEST_PROP(DigestOf, AnyFlippedBitChangesIt, (std::string text)) {
+  RC_PRE(!text.empty());
+  const Digest before = digest(as_bytes(text));
+  text[*rc::gen::inRange<size_t>(0, text.size())] ^= static_cast<char>(1 << *rc::gen::inRange(0, 8));
+  RC_ASSERT(digest(as_bytes(text)) != before);
+}
+
+TEST(RandomId, Is32HexadecimalDigitsAndNeverTheSame) {
+  std::set<std::string> ids;
+  for (int i = 0; i < 100; ++i) {
+    const std::string id = random_id();
+    EXPECT_EQ(id.size(), 32u);
+    EXPECT_EQ(id.find_first_not_of("0123456789abcdef"), std::string::npos);
+    ids.insert(id);
+  }
+  EXPECT_EQ(ids.size(), 100u);
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,53 @@
+// tessera/comm/socket/wire.h: what the sockets of a job say to each other: one frame a message, both ways.
+// Large messages go in parts, so that a stranger's frame is never worth much memory and beats come through in between.
+// Errors      decode() and Assembly throw Error(corrupt) for what none of us would send.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "tessera/base/bytes.h"
+
+namespace tessera {
+
+inline constexpr int64_t part_bytes = 1 << 20;
+inline constexpr int64_t frame_limit_bytes = part_bytes + (64 << 10);  // a part, its head, and what CURVE adds
+
+enum class Kind : uint8_t {
+  hello,    // follower: first = its rank, second = the size it was told, text = the protocol
+  welcome,  // leader: you are in
+  part,     // a piece of a round's message, or of its answer: first = length of the whole, second = offset, text = purpose
+  refusal,  // leader: the answer of a round whose Combine threw: bytes = the fault
+  beat,     // first = how often the rank has made progress, text = what it is doing
+  abort,    // the job is broken: bytes = the fault
+  bye,      // the Comm is closing
+};
+
+struct Message {
+  Kind kind = Kind::beat;
+  uint64_t first = 0;
+  uint64_t second = 0;
+  std::string text = {};
+  Bytes bytes = {};
+};
+
+Bytes encode(const Message& message);
+Message decode_message(std::span<const std::byte> frame);
+
+// The frames that carry `message`.
+std::vector<Bytes> encode_parts(std::string_view purpose, const Bytes& message);
+
+// Puts the parts of one message together again.
+class Assembly {
+ public:
+  // The whole message, once `part` was its last.
+  std::optional<Bytes> add(Message part, int64_t limit_bytes);
+
+ private:
+  Bytes whole_;
+};
+
+// Shortens what goes into a frame's head.
+std::string_view at_most(std::string_view text, size_t most_bytes);
+
+}  // namespace tessera
