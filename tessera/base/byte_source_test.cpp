@@ -40,7 +40,8 @@ TEST(PartSource, CountsFromItsOwnBeginningAndTellsThePlaceInTheFile) {
 
 TEST(PartSource, RefusesAPartThatIsNotInside) {
   const MemorySource file(as_bytes("0123456789"), "f");
-  for (const auto& [begin, size] : {std::pair<int64_t, int64_t>(5, 6), {-1, 2}, {11, 0}, {0, -1}, {1, INT64_MAX}, {INT64_MAX, 1}, {INT64_MIN, 1}}) {
+  for (const auto& [begin, size] :
+       {std::pair<int64_t, int64_t>(5, 6), {-1, 2}, {11, 0}, {0, -1}, {1, INT64_MAX}, {INT64_MAX, 1}, {INT64_MIN, 1}}) {
     EXPECT_THROW(PartSource(file, begin, size), Error) << begin << " " << size;
   }
   EXPECT_EQ(PartSource(file, 10, 0).size_bytes(), 0);

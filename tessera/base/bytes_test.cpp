@@ -6,7 +6,8 @@
 namespace tessera {
 namespace {
 
-RC_GTEST_PROP(Bytes, WhatIsPutComesBackInOrder, (uint8_t a, int64_t b, double c, bool d, std::string e, std::vector<int32_t> f, std::vector<uint8_t> g)) {
+RC_GTEST_PROP(Bytes, WhatIsPutComesBackInOrder,
+              (uint8_t a, int64_t b, double c, bool d, std::string e, std::vector<int32_t> f, std::vector<uint8_t> g)) {
   ByteWriter out;
   out.put(a);
   out.put(b);
@@ -38,7 +39,7 @@ RC_GTEST_PROP(Bytes, ACutMessageIsCorrupt, (std::vector<int64_t> values, std::st
   out.put_string(text);
   const Bytes bytes = out.take();
   const auto length = *rc::gen::inRange<size_t>(0, bytes.size());
-  ByteReader in(std::span(bytes).first(length));
+  ByteReader in{std::span(bytes).first(length)};
   const auto outcome = capture([&] {
     in.get_list<int64_t>();
     in.get_string();

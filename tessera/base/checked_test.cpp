@@ -17,7 +17,8 @@ Code code_of(Work work) {
 
 // Against arithmetic in 128 bits.
 RC_GTEST_PROP(Checked, IsExactOrThrows, ()) {
-  const auto any = rc::gen::oneOf(rc::gen::arbitrary<int64_t>(), rc::gen::element(INT64_MAX, INT64_MIN, int64_t{1} << 31, int64_t{1} << 32, int64_t{-1}));
+  const auto any = rc::gen::oneOf(rc::gen::arbitrary<int64_t>(),
+                                  rc::gen::element(INT64_MAX, INT64_MIN, int64_t{1} << 31, int64_t{1} << 32, int64_t{-1}));
   const int64_t a = *any;
   const int64_t b = *any;
   const auto agrees = [](__int128 exact, const Outcome<int64_t>& outcome) {

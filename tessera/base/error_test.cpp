@@ -17,7 +17,8 @@ TEST(Describe, AnswersWhoWhereAndWhyInThisOrder) {
   fault.rank = 3;
   fault.phase = Phase::write;
   fault.same_on = 511;
-  EXPECT_EQ(describe(fault), "rank 3, write, __3_0.distcp at byte 1073741824: write: No space left on device (ENOSPC); same on 511 other ranks");
+  EXPECT_EQ(describe(fault),
+            "rank 3, write, __3_0.distcp at byte 1073741824: write: No space left on device (ENOSPC); same on 511 other ranks");
   fault.same_on = 1;
   EXPECT_THAT(describe(fault), HasSubstr("; same on 1 other rank"));
   EXPECT_THAT(describe(fault), Not(HasSubstr("other ranks")));
@@ -38,9 +39,10 @@ TEST(Error, ItsTextIsTheDescriptionAndThenTheHint) {
 }
 
 TEST(OsFault, TheCodeFollowsFromErrno) {
-  for (const auto& [number, code] : {std::pair(ENOENT, Code::not_found), std::pair(ENOTDIR, Code::not_found), std::pair(EEXIST, Code::exists),
-                                     std::pair(ENOTEMPTY, Code::exists), std::pair(ENOSPC, Code::no_space), std::pair(EDQUOT, Code::no_space),
-                                     std::pair(EIO, Code::io), std::pair(EACCES, Code::io), std::pair(EROFS, Code::io)}) {
+  for (const auto& [number, code] :
+       {std::pair(ENOENT, Code::not_found), std::pair(ENOTDIR, Code::not_found), std::pair(EEXIST, Code::exists),
+        std::pair(ENOTEMPTY, Code::exists), std::pair(ENOSPC, Code::no_space), std::pair(EDQUOT, Code::no_space), std::pair(EIO, Code::io),
+        std::pair(EACCES, Code::io), std::pair(EROFS, Code::io)}) {
     const Fault fault = os_fault(number, "open", "f", 7);
     EXPECT_EQ(fault.code, code) << number;
     EXPECT_EQ(fault.os_errno, number);
@@ -58,7 +60,8 @@ TEST(ExitCode, TellsDamageUsageInputAndRanksApart) {
   EXPECT_EQ(exit_code(Code::corrupt), 1);
   EXPECT_EQ(exit_code(Code::mismatch), 1);
   EXPECT_EQ(exit_code(Code::invalid_argument), 2);
-  for (const Code code : {Code::not_found, Code::exists, Code::unsupported, Code::limit, Code::io, Code::no_space, Code::no_memory, Code::internal}) {
+  for (const Code code :
+       {Code::not_found, Code::exists, Code::unsupported, Code::limit, Code::io, Code::no_space, Code::no_memory, Code::internal}) {
     EXPECT_EQ(exit_code(code), 3) << name(code);
   }
   for (const Code code : {Code::timeout, Code::peer_lost, Code::aborted}) EXPECT_EQ(exit_code(code), 4) << name(code);

@@ -42,7 +42,9 @@ TEST(Guarded, AtTheDeadlineNothingIsDone) {
   Guarded<int> value(0);
   EXPECT_FALSE(value.when(Deadline::after(Milliseconds(1)), [](int&) { return false; }, [](int& n) { n = 1; }));
   EXPECT_EQ(value.with([](int& n) { return n; }), 0);
-  EXPECT_TRUE(value.when(Deadline::after(Milliseconds(0)), [](int&) { return true; }, [](int& n) { n = 1; })) << "what is ready needs no time";
+  EXPECT_TRUE(value.when(
+      Deadline::after(Milliseconds(0)), [](int&) { return true; }, [](int& n) { n = 1; }))
+      << "what is ready needs no time";
 }
 
 TEST(Guarded, AChangeThatEndsInAnExceptionWakesTheWaiterToo) {

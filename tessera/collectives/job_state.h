@@ -22,11 +22,11 @@ struct Turns {
 };
 
 struct Job::State {
-  std::unique_ptr<Comm> comm;
-  std::unique_ptr<Collectives> collectives;
-  std::shared_ptr<Turns> turns;  // null where this rank has the process for itself
   JobOptions options;
-  std::shared_ptr<void> keep = {};  // what must outlive the others: a store that other ranks talk to
+  std::shared_ptr<Turns> turns = {};  // null where this rank has the process for itself
+  std::shared_ptr<void> store = {};   // that the ranks met at; outlives what was built on it
+  std::unique_ptr<Comm> comm = {};
+  std::unique_ptr<Collectives> collectives = {};
 };
 
 // A job of this process alone.

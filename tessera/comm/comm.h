@@ -6,10 +6,11 @@
 // Errors      Error(timeout) when a peer has made no progress for the deadline: it names the ranks that are missing and
 //             what each was last doing. Error(peer_lost) as soon as a peer is known to be gone. Error(aborted) after
 //             abort(). After any of them the Comm is broken and every later round throws the same fault.
-// Threads     Rounds are made by one thread at a time; note() and abort() from any.
+// Threads     Rounds are made by one thread at a time; note(), abort() and failure() from any.
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,6 +38,8 @@ class Comm {
   virtual void note(std::string_view doing) = 0;
   // Breaks the Comm on every rank: all that wait throw `fault` at once, or as soon as word reaches them.
   virtual void abort(const Fault& fault) = 0;
+  // The fault that broke the Comm, as soon as word of it is here; nothing while it works. From any thread, without waiting.
+  virtual std::optional<Fault> failure() = 0;
 };
 
 // What the ranks of a round make of it. All are built on round().

@@ -36,7 +36,7 @@ class RoundTable {
   void leave(int rank);
   // The rank is gone without a word: breaks the table. `how` is a clause: "its connection closed".
   void lose(int rank, std::string_view how);
-  bool has_left(int rank) const { return at(rank).left; }
+  const std::string& doing(int rank) const { return at(rank).doing; }
 
   void break_with(const Fault& fault);
   const std::optional<Fault>& broken() const { return broken_; }

@@ -50,6 +50,10 @@ class ThreadComm final : public Comm {
     shared_->table.with([&](Table& table) { table.rounds.break_with(fault); });
   }
 
+  std::optional<Fault> failure() override {
+    return shared_->table.with([](Table& table) { return table.rounds.broken(); });
+  }
+
  private:
   static void throw_if_broken(const Table& table) {
     if (table.rounds.broken()) throw Error(*table.rounds.broken());

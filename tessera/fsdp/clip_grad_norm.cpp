@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "tessera/fsdp/context.h"
-#include "tessera/fsdp/traversal.h"
 #include "tessera/fsdp/contexts_below.h"
+#include "tessera/fsdp/traversal.h"
 
 namespace tessera {
 namespace {

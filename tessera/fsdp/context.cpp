@@ -25,13 +25,13 @@ ModuleUnit* FsdpContext::owner(const void* of) const {
 bool FsdpContext::idle() const { return depth_ == 0 && (backward_ == -1 || backward_ != current_backward()); }
 
 // Gathers `unit` if it is not whole, and starts on the one that followed it last time.
-void FsdpContext::make_whole(ModuleUnit& unit, PrefetchOrder& order) {
+void FsdpContext::make_whole(ModuleUnit& unit, PrefetchOrder* order) {
   if (unit.whole()) {
     unit.launch_unshard();  // does something only where the shard has changed since
     unit.finish_unshard();
     return;
   }
-  ModuleUnit* next = order.after(unit);
+  ModuleUnit* next = order == nullptr ? nullptr : order->after(unit);
   unit.launch_unshard();
   unit.finish_unshard();
   if (prefetch_ && next != nullptr && !next->whole()) next->launch_unshard();
@@ -39,15 +39,17 @@ void FsdpContext::make_whole(ModuleUnit& unit, PrefetchOrder& order) {
 
 void FsdpContext::enter_forward(ModuleUnit& unit) {
   if (summoned_ > 0) {
-    throw Error({.code = Code::invalid_argument, .what = "forward was called while SummonFullParams holds the parameters whole",
+    throw Error({.code = Code::invalid_argument,
+                 .what = "forward was called while SummonFullParams holds the parameters whole",
                  .hint = "let it end first"});
   }
   if (depth_ == 0) {
     if (backward_ != -1 && backward_ != current_backward()) recover();
-    if (unit.outermost()) forward_order_.begin();
+    in_iteration_ = unit.is_root();
+    if (in_iteration_) forward_order_.begin();
   }
   unit.check_identity();
-  make_whole(unit, forward_order_);
+  make_whole(unit, in_iteration_ ? &forward_order_ : nullptr);
   if (at::GradMode::is_enabled()) unit.attach();
   ++unit.active;
   ++depth_;
@@ -58,8 +60,8 @@ void FsdpContext::leave_forward(ModuleUnit& unit, bool failed) {
   --unit.active;
   // A forward inside a backward (recomputation) is needed whole by what follows in that backward.
   const bool in_backward = backward_ != -1 && backward_ == current_backward();
-  // The outermost unit is the first that backward needs: freeing it would be for nothing.
-  const bool keep = in_backward || (at::GradMode::is_enabled() && ((unit.outermost() && depth_ == 0) || !unit.reshards_after_forward()));
+  // The root is the first that backward needs: freeing it would be for nothing.
+  const bool keep = in_backward || (at::GradMode::is_enabled() && ((unit.is_root() && depth_ == 0) || !unit.reshards_after_forward()));
   if (unit.active == 0 && (failed || !keep)) unit.reshard();
   if (depth_ > 0 || in_backward) return;
   for (ModuleUnit* other : units_) {
@@ -80,7 +82,7 @@ void FsdpContext::begin_backward() {
 
 void FsdpContext::enter_backward(ModuleUnit& unit) {
   begin_backward();
-  make_whole(unit, backward_order_);
+  make_whole(unit, &backward_order_);
 }
 
 void FsdpContext::finish_reductions() {

@@ -2,7 +2,7 @@
 // what is under way. One wrap scope makes one; the units keep it alive.
 // Order       All gathers and reductions are launched from here on the rank's one thread, so that their order is that of the
 //             model's forward and backward, the same on every rank.
-// Memory      While the units of a chain of blocks compute, the outermost unit, the one at work and the one after it are
+// Memory      While the units of a chain of blocks compute, the root, the one at work and the one after it are
 //             whole; one gradient is whole at a time. Units without any trainable parameter, and the frozen part of others,
 //             stay whole from their backward to its end: nothing says earlier that backward is done with them.
 #pragma once
@@ -35,7 +35,7 @@ class FsdpContext {
   ModuleUnit* owner(const void* of) const;
   void own(const void* what, ModuleUnit& owner) { owners_[what] = &owner; }
 
-  // Around the forward of a unit. The outermost begins and ends an iteration.
+  // Around the forward of a unit. That of a root is an iteration, whose order of units is the guess for the next.
   void enter_forward(ModuleUnit& unit);
   void leave_forward(ModuleUnit& unit, bool failed);
 
@@ -54,7 +54,7 @@ class FsdpContext {
   void end_summon() { --summoned_; }
 
  private:
-  void make_whole(ModuleUnit& unit, PrefetchOrder& order);
+  void make_whole(ModuleUnit& unit, PrefetchOrder* order);
   void begin_backward();
   void end_backward();
   void reduce(ModuleUnit& unit);
@@ -69,6 +69,7 @@ class FsdpContext {
   PrefetchOrder forward_order_;
   PrefetchOrder backward_order_;
   int depth_ = 0;             // forwards under way, one inside another
+  bool in_iteration_ = false;  // the outermost of them is a root's
   int64_t backward_ = -1;     // autograd's number of the backward under way
   int no_sync_ = 0;
   int summoned_ = 0;

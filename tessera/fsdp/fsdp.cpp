@@ -72,16 +72,20 @@ void agree_on_model(Comm& comm, torch::nn::Module& model) {
       if (other.get_string() != key) break;
       if (as_text(first.get_raw(sizeof(Digest))) != as_text(other.get_raw(sizeof(Digest)))) break;
     }
-    throw Error({.code = Code::mismatch, .what = "built another model than rank 0: the first unit that differs is " + key,
+    throw Error({.code = Code::mismatch,
+                 .what = "built another model than rank 0: the first unit that differs is " + key,
                  .hint = "every rank must make the same model, with random values from LibTorch's default generator only",
-                 .rank = static_cast<int>(rank), .phase = Phase::start});
+                 .rank = static_cast<int>(rank),
+                 .phase = Phase::start});
   }
 }
 
 }  // namespace
 
 void build_in_turn(const Job& job, const FsdpOptions& options, const std::function<std::shared_ptr<Wrapper>()>& build) {
-  const WrapOptions wrap_options{.strategy = options.strategy, .alignment_bytes = options.alignment_bytes, .min_numel = options.min_numel,
+  const WrapOptions wrap_options{.strategy = options.strategy,
+                                 .alignment_bytes = options.alignment_bytes,
+                                 .min_numel = options.min_numel,
                                  .prefetch = options.prefetch};
   Bytes random;
   if (!options.seed) random = broadcast(job.comm(), "random state", job.rank() == 0 ? generator_state() : Bytes());

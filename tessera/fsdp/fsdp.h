@@ -39,7 +39,7 @@ auto fsdp(const Job& job, Make&& make, const FsdpOptions& options = {}) {
   using M = typename decltype(pointer(std::declval<const Made&>()))::element_type;
   Wrapped<M> model = nullptr;
   build_in_turn(job, options, [&]() -> std::shared_ptr<Wrapper> {
-    model = std::make_shared<WrappedImpl<M>>(pointer(make()), WrapOverrides{}, /*always=*/true);
+    model = std::make_shared<WrappedImpl<M>>(pointer(make()), WrapOverrides{}, /*is_root=*/true);
     return model.ptr();
   });
   return model;

@@ -36,7 +36,8 @@ std::string flat_name(const Group& group, size_t index) {
 }
 
 Error in_two_units(const std::string& name) {
-  return Error({.code = Code::invalid_argument, .what = name + " belongs to an inner unit already",
+  return Error({.code = Code::invalid_argument,
+                .what = name + " belongs to an inner unit already",
                 .hint = "wrap the module that contains all uses of a shared parameter, and none of its parts that share it"});
 }
 
@@ -88,20 +89,20 @@ class Finder {
 
 }  // namespace
 
-ModuleUnit::ModuleUnit(std::shared_ptr<FsdpContext> context, const WrapOptions& options)
-    : context_(std::move(context)), reshards_after_forward_(options.strategy == Strategy::full_shard) {
+ModuleUnit::ModuleUnit(std::shared_ptr<FsdpContext> context, const WrapOptions& options, bool is_root)
+    : context_(std::move(context)), reshards_after_forward_(options.strategy == Strategy::full_shard), is_root_(is_root) {
   context_->add(*this);
 }
 
 ModuleUnit::~ModuleUnit() { context_->remove(*this); }
 
 std::shared_ptr<ModuleUnit> ModuleUnit::take(std::shared_ptr<FsdpContext> context, const WrapOptions& options, torch::nn::Module& module,
-                                             bool always) {
+                                             bool is_root) {
   Finder finder(*context);
   walk(module, [&](const WalkStep& step) { finder.visit(step); });
   Found found = finder.take();
-  if (!always && (found.groups.empty() || found.numel < options.min_numel)) return nullptr;
-  const std::shared_ptr<ModuleUnit> unit(new ModuleUnit(std::move(context), options));
+  if (!is_root && (found.groups.empty() || found.numel < options.min_numel)) return nullptr;
+  const std::shared_ptr<ModuleUnit> unit(new ModuleUnit(std::move(context), options, is_root));
   for (size_t i = 0; i < found.groups.size(); ++i) {
     Group& group = found.groups[i];
     for (const at::Tensor& tensor : group.tensors) unit->context_->own(tensor.unsafeGetTensorImpl(), *unit);
@@ -117,7 +118,6 @@ std::shared_ptr<ModuleUnit> ModuleUnit::take(std::shared_ptr<FsdpContext> contex
   unit->make_node(unit);
   walk(module, [](const WalkStep& step) {
     if (step.wrapper == nullptr || !step.wrapper->unit()) return;
-    step.wrapper->unit()->outermost_ = false;
     for (const auto& flat : step.wrapper->unit()->units_) flat->set_module_path(step.path);
   });
   return unit;

@@ -30,10 +30,10 @@ class ModuleUnit final : public GradientReceiver, public std::enable_shared_from
   using Registry = std::unordered_map<const torch::nn::Module*, std::vector<Registered>>;
 
   // Takes the parameters of `module` that no inner unit has. Null, and nothing is taken, where there are none or fewer
-  // elements than options.min_numel; `always` makes a unit all the same, which then marks where an iteration begins.
+  // elements than options.min_numel; `is_root` makes a unit all the same.
   // Throws Error(invalid_argument) where one of them belongs to an inner unit as well.
   static std::shared_ptr<ModuleUnit> take(std::shared_ptr<FsdpContext> context, const WrapOptions& options, torch::nn::Module& module,
-                                          bool always);
+                                          bool is_root);
   ~ModuleUnit() override;
 
   FsdpContext& context() const { return *context_; }
@@ -41,7 +41,8 @@ class ModuleUnit final : public GradientReceiver, public std::enable_shared_from
   const std::vector<std::unique_ptr<FlatUnit>>& units() const { return units_; }
   // The parameters that `module` registered, in its order; empty for a module that is not part of this unit.
   const std::vector<Registered>& registered(const torch::nn::Module& module) const;
-  bool outermost() const { return outermost_; }
+  // Made by fsdp(): its forward is an iteration.
+  bool is_root() const { return is_root_; }
   bool reshards_after_forward() const { return reshards_after_forward_; }
 
   bool whole() const;
@@ -57,7 +58,7 @@ class ModuleUnit final : public GradientReceiver, public std::enable_shared_from
   int active = 0;  // forwards of this unit under way
 
  private:
-  ModuleUnit(std::shared_ptr<FsdpContext> context, const WrapOptions& options);
+  ModuleUnit(std::shared_ptr<FsdpContext> context, const WrapOptions& options, bool is_root);
   void make_node(const std::shared_ptr<ModuleUnit>& self);
 
   std::shared_ptr<FsdpContext> context_;
@@ -65,7 +66,7 @@ class ModuleUnit final : public GradientReceiver, public std::enable_shared_from
   std::vector<std::unique_ptr<FlatUnit>> units_;
   Registry registered_;
   std::unique_ptr<ParameterNode> node_;  // null where nothing is trainable
-  bool outermost_ = true;
+  bool is_root_;
 };
 
 }  // namespace tessera

@@ -173,6 +173,7 @@ struct Optimizer::State {
   struct Entry {
     NamedParameter parameter;
     size_t group = 0;
+    size_t leaf = 0;
     Range held;        // in the leaf, as one row of elements
     at::Tensor steps;  // 0-dim float32; undefined where the rule counts none
     bool begun = false;
@@ -193,8 +194,7 @@ struct Optimizer::State {
   void add_parameters(ModuleRef model, const std::vector<NamePredicate>& predicates);
   void drop_empty_rest(size_t predicates);
   void allocate_moments();
-  std::vector<NamedState> state_of(const Entry& entry, const Leaf& leaf) const;
-  const Leaf& leaf_of(size_t entry) const;
+  std::vector<NamedState> state_of(const Entry& entry) const;
   void step(Leaf& leaf) const;
 };
 
@@ -217,7 +217,7 @@ void Optimizer::State::add_parameters(ModuleRef model, const std::vector<NamePre
     const at::Tensor& tensor = parameter.unit ? parameter.unit->shard() : parameter.tensor;
     const auto [place, is_new] = leaf_index.emplace(tensor.unsafeGetTensorImpl(), leaves.size());
     if (is_new) leaves.push_back({tensor, parameter.unit, std::vector<at::Tensor>(rule->moment_names().size()), {}});
-    Entry entry{.group = group_of(parameter.name, predicates)};
+    Entry entry{.group = group_of(parameter.name, predicates), .leaf = place->second};
     if (parameter.unit) {
       const FlatLayout& layout = parameter.unit->layout();
       const int64_t begin = layout.part_offset(parameter.unit->shard_rank(), parameter.index);
@@ -229,6 +229,11 @@ void Optimizer::State::add_parameters(ModuleRef model, const std::vector<NamePre
     entry.parameter = std::move(parameter);
     leaves[place->second].entries.push_back(entries.size());
     entries.push_back(std::move(entry));
+  }
+  if (entries.empty()) {
+    throw Error({.code = Code::invalid_argument,
+                 .what = "an optimizer over a model without trainable parameters",
+                 .hint = "give it the wrapped model rather than a module inside it"});
   }
   for (Leaf& leaf : leaves) {
     std::sort(leaf.entries.begin(), leaf.entries.end(), [&](size_t a, size_t b) { return entries[a].held.begin < entries[b].held.begin; });
@@ -244,21 +249,15 @@ void Optimizer::State::drop_empty_rest(size_t predicates) {
 void Optimizer::State::allocate_moments() {
   for (Leaf& leaf : leaves) {
     for (size_t i = 0; i < leaf.moments.size(); ++i) {
-      const bool kept = std::any_of(leaf.entries.begin(), leaf.entries.end(), [&](size_t e) { return rule->keeps(groups[entries[e].group], i); });
+      const bool kept =
+          std::any_of(leaf.entries.begin(), leaf.entries.end(), [&](size_t e) { return rule->keeps(groups[entries[e].group], i); });
       if (kept && !leaf.moments[i].defined()) leaf.moments[i] = at::zeros_like(leaf.tensor.detach());
     }
   }
 }
 
-const Optimizer::State::Leaf& Optimizer::State::leaf_of(size_t entry) const {
-  const auto found = std::find_if(leaves.begin(), leaves.end(), [&](const Leaf& leaf) {
-    return std::find(leaf.entries.begin(), leaf.entries.end(), entry) != leaf.entries.end();
-  });
-  assert(found != leaves.end());
-  return *found;
-}
-
-std::vector<NamedState> Optimizer::State::state_of(const Entry& entry, const Leaf& leaf) const {
+std::vector<NamedState> Optimizer::State::state_of(const Entry& entry) const {
+  const Leaf& leaf = leaves[entry.leaf];
   std::vector<NamedState> state;
   if (entry.steps.defined()) state.push_back({"step", entry.steps});
   const auto names = rule->moment_names();
@@ -327,10 +326,7 @@ void Optimizer::zero_grad() {
 
 std::vector<ParameterState> Optimizer::state() const {
   std::vector<ParameterState> all;
-  for (size_t i = 0; i < state_->entries.size(); ++i) {
-    const State::Entry& entry = state_->entries[i];
-    all.push_back({entry.parameter, state_->state_of(entry, state_->leaf_of(i)), entry.begun});
-  }
+  for (const State::Entry& entry : state_->entries) all.push_back({entry.parameter, state_->state_of(entry), entry.begun});
   return all;
 }
 

@@ -1,12 +1,14 @@
 // tessera/fsdp/optim.h: optimizers over the shards of a model, and over parameters outside any unit.
 //   auto optim = tessera::AdamW(model, {.lr = 3e-4, .groups = {{.params = is_bias_or_norm, .weight_decay = 0.0}}});
-// Numbers     The operations of Python's for-loop optimizers, in their order: the result depends neither on N nor on where
-//             shards are cut, and equals stock's bit for bit.
+// Numbers     The operations of Python's for-loop optimizers, in their order: from equal gradients the result depends neither
+//             on N nor on where shards are cut, and equals stock's bit for bit (float32 and float64; of a bfloat16 parameter
+//             ATen's own last bit depends on where its vectors end).
 // State       By parameter name, as stock keeps it. All of it exists from the start, so it can be loaded into; reading
 //             it changes nothing. A parameter whose gradient is undefined is left alone, its step count too; within a unit
 //             that was used, an unused parameter has a gradient of zeros (as in stock's FSDP1).
-// Groups      A name belongs to the first of `groups` whose `params` takes it; names that none takes form the last group.
-// Any element-wise torch::optim optimizer works over model->parameters() as well; see check_elementwise.
+// Errors      Throws Error(invalid_argument) where the model shows no trainable parameter.
+// Groups      A name belongs to the first of `groups` whose `params` takes it (an empty one takes all); names that none takes form the last
+// group. Any element-wise torch::optim optimizer works over model->parameters() as well; see check_elementwise.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -86,7 +88,7 @@ struct ParameterState {
 // One option of a group by stock's name, as stock saves it: {"betas", (0.9, 0.999)}, {"foreach", None}.
 using NamedOption = std::pair<std::string, Value>;
 struct ParameterGroup {
-  std::vector<std::string> params;   // names, in the model's order
+  std::vector<std::string> params;  // names, in the model's order
   std::vector<NamedOption> options;  // every one of stock's
 };
 

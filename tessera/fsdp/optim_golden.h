@@ -9,6 +9,7 @@
 
 namespace tessera {
 
+// clang-format off
 inline constexpr int64_t golden_numel = 43;
 inline constexpr int golden_steps = 4;
 
@@ -132,5 +133,6 @@ inline const std::map<std::string, std::map<std::string, std::vector<uint32_t>>>
       0x3e217ae2, 0xbed23e77, 0x3ecc8b43}},
      }},
 };
+// clang-format on
 
 }  // namespace tessera

@@ -48,14 +48,16 @@ TORCH_MODULE(Golden);
 
 at::Tensor golden_gradient(int64_t step) {
   const at::Tensor gradient = at::empty({golden_numel});
-  for (int64_t i = 0; i < golden_numel; ++i) gradient.mutable_data_ptr<float>()[i] = static_cast<float>((53 * i + 29 * step) % 97 - 48) / 128;
+  for (int64_t i = 0; i < golden_numel; ++i)
+    gradient.mutable_data_ptr<float>()[i] = static_cast<float>((53 * i + 29 * step) % 97 - 48) / 128;
   return gradient;
 }
 
 std::unique_ptr<Optimizer> golden_optimizer(const std::string& name, ModuleRef model) {
   if (name == "adamw") return std::make_unique<AdamW>(model);
   if (name == "adamw_amsgrad") {
-    return std::make_unique<AdamW>(model, AdamWOptions{.lr = 0.03, .betas = {0.8, 0.95}, .eps = 1e-6, .weight_decay = 0.1, .amsgrad = true});
+    return std::make_unique<AdamW>(model,
+                                   AdamWOptions{.lr = 0.03, .betas = {0.8, 0.95}, .eps = 1e-6, .weight_decay = 0.1, .amsgrad = true});
   }
   if (name == "adamw_maximize") return std::make_unique<AdamW>(model, AdamWOptions{.lr = 0.02, .weight_decay = 0, .maximize = true});
   if (name == "sgd") return std::make_unique<SGD>(model, SGDOptions{.lr = 0.1});
@@ -124,17 +126,17 @@ std::vector<std::string> option_names(const ParameterGroup& group) {
 
 TEST(Optimizers, HaveEveryOptionOfStock) {
   Golden model;
-  EXPECT_THAT(option_names(AdamW(model).groups().at(0)),
-              ElementsAre("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize", "foreach", "capturable", "differentiable", "fused",
-                          "decoupled_weight_decay"));
+  EXPECT_THAT(option_names(AdamW(model).groups().at(0)), ElementsAre("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize", "foreach",
+                                                                     "capturable", "differentiable", "fused", "decoupled_weight_decay"));
   EXPECT_THAT(option_names(SGD(model).groups().at(0)),
               ElementsAre("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize", "foreach", "differentiable", "fused"));
 }
 
 TEST(Groups, TakeParametersByNameAndTheRestIsTheLast) {
   Golden model;
-  AdamW optimizer(model, {.lr = 0.5, .groups = {{.params = [](std::string_view name) { return name == "p1" || name == "p3"; }, .weight_decay = 0.0},
-                                                {.params = [](std::string_view name) { return name == "p0"; }, .lr = 0.25}}});
+  AdamW optimizer(model, {.lr = 0.5,
+                          .groups = {{.params = [](std::string_view name) { return name == "p1" || name == "p3"; }, .weight_decay = 0.0},
+                                     {.params = [](std::string_view name) { return name == "p0"; }, .lr = 0.25}}});
   const auto groups = optimizer.groups();
   ASSERT_EQ(groups.size(), 3u);
   EXPECT_THAT(groups[0].params, ElementsAre("p1", "p3"));
@@ -231,7 +233,9 @@ Values train_in_two_parts(const Job& job, const MakeOptimizer& make) {
 }
 
 TEST(State, WrittenIntoAFreshOptimizerGoesOnWhereTheOldOneStopped) {
-  const MakeOptimizer damped = [](ModuleRef model) { return std::make_unique<SGD>(model, SGDOptions{.lr = 0.05, .momentum = 0.9, .dampening = 0.5}); };
+  const MakeOptimizer damped = [](ModuleRef model) {
+    return std::make_unique<SGD>(model, SGDOptions{.lr = 0.05, .momentum = 0.9, .dampening = 0.5});
+  };
   for (const auto& make : {adamw, sgd, damped}) {
     const Values straight = train_on(2, {}, make, 3);
     run_ranks(2, [&](Job& job) { EXPECT_TRUE(identical(train_in_two_parts(job, make), straight)); });
@@ -269,6 +273,13 @@ TEST(ElementwiseTorchOptimizers, AreNotLbfgs) {
     EXPECT_EQ(error.code(), Code::unsupported);
     EXPECT_THAT(error.what(), HasSubstr("LBFGS"));
   }
+}
+
+TEST(Optimizers, RefuseAModelThatShowsNoParameters) {
+  run_ranks(2, [](Job& job) {
+    auto model = fsdp(job, [] { return Golden(); }, {.seed = 1});
+    EXPECT_THROW(AdamW(model.module()), Error) << "the module inside knows no unit: training it would do nothing";
+  });
 }
 
 TEST(NesterovSgd, NeedsMomentumWithoutDampening) {

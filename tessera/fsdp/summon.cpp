@@ -4,15 +4,16 @@
 
 #include "tessera/base/error.h"
 #include "tessera/fsdp/context.h"
-#include "tessera/fsdp/traversal.h"
 #include "tessera/fsdp/contexts_below.h"
+#include "tessera/fsdp/traversal.h"
 
 namespace tessera {
 
 SummonFullParams::SummonFullParams(ModuleRef module, const SummonOptions& options) : options_(options), contexts_(contexts_below(module)) {
   for (const auto& context : contexts_) {
     if (context->idle()) continue;
-    throw Error({.code = Code::invalid_argument, .what = "SummonFullParams inside forward or backward",
+    throw Error({.code = Code::invalid_argument,
+                 .what = "SummonFullParams inside forward or backward",
                  .hint = "inside a module's forward its own parameters are whole already"});
   }
   for (NamedFlatUnit& named : flat_units(module)) {

@@ -56,7 +56,9 @@ at::Tensor NetImpl::forward(at::Tensor x) {
   return x.matmul(out) * scale + nothing.sum();
 }
 
-at::Tensor batch(int step, int64_t rows) { return at::sin(at::arange(rows * 4, at::kFloat) * (1.7f + static_cast<float>(step))).view({rows, 4}); }
+at::Tensor batch(int step, int64_t rows) {
+  return at::sin(at::arange(rows * 4, at::kFloat) * (1.7f + static_cast<float>(step))).view({rows, 4});
+}
 at::Tensor loss(const at::Tensor& output) { return (output * output).mean() + output.mean(); }
 at::Tensor rows_of(const at::Tensor& whole, int rank, int ranks) { return whole.chunk(ranks, 0).at(static_cast<size_t>(rank)); }
 

@@ -47,7 +47,6 @@ TEST(Training, RepeatsBitForBitWithAndWithoutPrefetchAndForAnyAlignment) {
   }
 }
 
-
 // The gradients that one process has for the whole batch of these steps, added up.
 Values gradients_alone(int steps = 1) {
   Net model = plain_net();
@@ -240,6 +239,32 @@ TEST(Backward, ThatThrowsLeavesAModelThatTrainsOnAsIfItHadNot) {
   });
 }
 
+TEST(Backward, AfterTheModelIsGoneThrowsInsteadOfReadingWhatWasFreed) {
+  run_ranks(2, [&](Job& job) {
+    at::Tensor value;
+    {
+      auto model = sharded_net(job);
+      value = loss(model(mine(job)));
+    }
+    EXPECT_THROW(value.backward(), c10::Error);
+  });
+}
+
+TEST(Training, EndsOnEveryRankWhenOneThrows) {
+  try {
+    run_ranks(3, [&](Job& job) {
+      auto model = sharded_net(job);
+      for (int step = 0; step < 3; ++step) {
+        if (step == 1 && job.rank() == 1) model.module().before_block = [] { throw std::domain_error("rank 1 has had enough"); };
+        loss(model(mine(job))).backward();
+      }
+    });
+    FAIL() << "it went on";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("rank 1 has had enough"));
+  }
+}
+
 TEST(Forward, WithoutGradientsFreesEverythingAndSeesTheNewestValues) {
   run_ranks(2, [&](Job& job) {
     auto model = sharded_net(job);
@@ -386,12 +411,14 @@ TEST(Fsdp, RefusesRanksThatBuildDifferentModels) {
   std::array<std::string, 2> errors;
   run_ranks(2, [&](Job& job) {
     try {
-      fsdp(job, [&] {
-        Net net;
-        const at::NoGradGuard no_grad;
-        if (job.rank() == 1) net->unused.zero_();
-        return net;
-      }, {.seed = 1});
+      fsdp(job,
+           [&] {
+             Net net;
+             const at::NoGradGuard no_grad;
+             if (job.rank() == 1) net->unused.zero_();
+             return net;
+           },
+           {.seed = 1});
     } catch (const Error& error) {
       errors[static_cast<size_t>(job.rank())] = error.what();
       EXPECT_EQ(error.code(), Code::mismatch);

@@ -1,6 +1,8 @@
 // tessera/fsdp/traversal.h: a module's parameters, buffers and units by the names that stock PyTorch gives them.
 // Names       As seen from the module that the walk starts at; a Wrapped adds nothing to them. They are the same for
 //             every strategy, world size and wrapping, and for a module without any wrapping.
+//             A walk must start at a Wrapped or around it: a plain module inside a unit (model.module()) does not know the
+//             unit that holds its parameters, and shows none.
 // Order       Stock's: a module's own, in the order of registration, then its children's. What is reached by several
 //             names (a tied parameter, a module registered twice) is listed once, under the first; the others are aliases.
 #pragma once

@@ -15,7 +15,8 @@ namespace {
 
 int64_t alignment_elements(const WrapOptions& options, const at::Tensor& example) {
   if (options.alignment_bytes < 1) {
-    throw Error({.code = Code::invalid_argument, .what = "alignment_bytes is " + std::to_string(options.alignment_bytes) + "; it is at least 1"});
+    throw Error(
+        {.code = Code::invalid_argument, .what = "alignment_bytes is " + std::to_string(options.alignment_bytes) + "; it is at least 1"});
   }
   return std::max<int64_t>(1, options.alignment_bytes / static_cast<int64_t>(example.element_size()));
 }
@@ -85,7 +86,8 @@ std::string FlatUnit::refusal() const {
     names += (i ? ", " : "") + (module_path_.empty() ? "" : module_path_ + ".") + layout_.parameters[i].name;
   }
   if (layout_.parameters.size() > 4) names += ", and " + std::to_string(layout_.parameters.size() - 4) + " more";
-  return "tessera: resharded parameters have no values: " + names + ". Read them in the forward of their wrapped module, or in SummonFullParams.";
+  return "tessera: resharded parameters have no values: " + names +
+         ". Read them in the forward of their wrapped module, or in SummonFullParams.";
 }
 
 void FlatUnit::allocate_full() {
@@ -160,9 +162,11 @@ void FlatUnit::write_back() {
 void FlatUnit::check_identity() const {
   const c10::StorageImpl* ours = full_.storage().unsafeGetStorageImpl();
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    if (parameters_[i].storage().unsafeGetStorageImpl() == ours && parameters_[i].storage_offset() == layout_.parameters[i].offset) continue;
+    if (parameters_[i].storage().unsafeGetStorageImpl() == ours && parameters_[i].storage_offset() == layout_.parameters[i].offset)
+      continue;
     const std::string name = (module_path_.empty() ? "" : module_path_ + ".") + layout_.parameters[i].name;
-    throw Error({.code = Code::invalid_argument, .what = "parameter " + name + " was given other memory after wrapping",
+    throw Error({.code = Code::invalid_argument,
+                 .what = "parameter " + name + " was given other memory after wrapping",
                  .hint = "copy values in place, in SummonFullParams, rather than by set_data()"});
   }
 }

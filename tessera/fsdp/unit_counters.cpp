@@ -22,8 +22,10 @@ UnitCounters unit_counters(ModuleRef model) {
 void reset_unit_counters(ModuleRef model) {
   for (const auto& context : contexts_below(model)) {
     UnitCounters& counters = context->counters();
-    counters = {.parameter_bytes = counters.parameter_bytes, .parameter_peak_bytes = counters.parameter_bytes,
-                .gradient_bytes = counters.gradient_bytes, .gradient_peak_bytes = counters.gradient_bytes};
+    counters = {.parameter_bytes = counters.parameter_bytes,
+                .parameter_peak_bytes = counters.parameter_bytes,
+                .gradient_bytes = counters.gradient_bytes,
+                .gradient_peak_bytes = counters.gradient_bytes};
   }
 }
 

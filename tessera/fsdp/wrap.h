@@ -2,6 +2,8 @@
 //   EnableWrap scope(job, {.strategy = Strategy::full_shard});
 //   auto block = wrap(Block(config));                      // a Wrapped<BlockImpl>, sharded
 //   { EnableWrap inner({.strategy = Strategy::no_shard}); … }  // the same job, other options
+// fsdp() (fsdp.h) opens a scope and makes the model itself a unit, the root: only below a root are units gathered ahead in
+// forward, and it stays whole between forward and backward.
 // Inner modules are wrapped before outer ones, as constructors do by themselves; a unit holds its module's parameters
 // minus those of inner units. Outside any scope wrap() is transparent: it shards nothing and adds nothing to names.
 // A Wrapped<M> is a holder as Linear is: register_module, Sequential and ModuleList take it. model(x) reaches M's own
@@ -98,7 +100,8 @@ void visit_tensors(const std::tuple<T...>& values, Visit& visit) {
 template <class M>
 class WrapperOf : public Wrapper {
  public:
-  WrapperOf(std::shared_ptr<M> module, const WrapOverrides& overrides, bool always) : Wrapper(module, overrides, always), module_(std::move(module)) {}
+  WrapperOf(std::shared_ptr<M> module, const WrapOverrides& overrides, bool is_root)
+      : Wrapper(module, overrides, is_root), module_(std::move(module)) {}
   M& module() { return *module_; }
   const M& module() const { return *module_; }
 
@@ -193,10 +196,13 @@ class Wrapped : public torch::nn::ModuleHolder<WrappedImpl<M>> {
 // Wraps what a shared_ptr or a holder holds.
 template <class M>
 Wrapped<M> wrap(std::shared_ptr<M> module, const WrapOverrides& overrides = {}) {
-  return Wrapped<M>(std::make_shared<WrappedImpl<M>>(std::move(module), overrides, /*always=*/false));
+  return Wrapped<M>(std::make_shared<WrappedImpl<M>>(std::move(module), overrides, /*is_root=*/false));
 }
 template <class Holder>
-  requires requires(const Holder& holder) { typename Holder::ContainedType; holder.ptr(); }
+  requires requires(const Holder& holder) {
+    typename Holder::ContainedType;
+    holder.ptr();
+  }
 auto wrap(const Holder& holder, const WrapOverrides& overrides = {}) {
   return wrap<typename Holder::ContainedType>(holder.ptr(), overrides);
 }

@@ -9,10 +9,11 @@
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/nn/modules/activation.h>
 #include <torch/nn/modules/common.h>
 #include <torch/nn/modules/container/sequential.h>
-#include <torch/nn/modules/activation.h>
 #include <torch/nn/modules/linear.h>
+#include <torch/nn/modules/rnn.h>
 
 #include "tessera/fsdp/module_unit.h"
 #include "tessera/fsdp/test_model.h"
@@ -160,6 +161,30 @@ TEST(Wrap, KeepsDefaultArgumentsInSequential) {
   });
 }
 
+TEST(Wrap, TakesALibraryModuleWithADefaultStateAndNestedOutputs) {
+  run_ranks(2, [](Job& job) {
+    auto model = fsdp(job, [] { return torch::nn::LSTM(3, 4); }, {.seed = 4});
+    const auto [output, state] = model(at::ones({2, 1, 3}));
+    EXPECT_EQ(std::get<0>(state).size(2), 4);
+    (output.sum() + std::get<1>(state).sum()).backward();
+    EXPECT_GT(flat_units(model).front().unit->shard().grad().abs().sum().item<float>(), 0);
+  });
+}
+
+TEST(Wrap, WithoutARootFreesEachUnitAfterItsForward) {
+  run_ranks(2, [](Job& job) {
+    const EnableWrap scope(job);
+    torch::nn::Sequential blocks(wrap(Block(3)), wrap(Block(3)));
+    for (int step = 0; step < 2; ++step) {
+      const at::Tensor y = blocks->forward(at::ones({1, 3}));
+      EXPECT_EQ(unit_counters(blocks).parameter_bytes, 0);
+      y.sum().backward();
+      EXPECT_EQ(unit_counters(blocks).parameter_bytes, 0);
+    }
+    EXPECT_EQ(unit_counters(blocks).reductions, 4);
+  });
+}
+
 struct PairImpl : torch::nn::Module {
   explicit PairImpl(bool wrap_parts, bool tied) {
     first = torch::nn::Linear(3, 3);
@@ -293,7 +318,8 @@ TEST(NamedParameters, AreThoseOfThePlainModel) {
       EXPECT_EQ(parameter.unit->parameter(parameter.index).unsafeGetTensorImpl(), parameter.tensor.unsafeGetTensorImpl());
     }
     EXPECT_EQ(names, plain);
-    EXPECT_THAT(keys(model), ElementsAre("_flat_param", "block0._flat_param", "block1._flat_param", "block2._flat_param", "idle._flat_param"));
+    EXPECT_THAT(keys(model),
+                ElementsAre("_flat_param", "block0._flat_param", "block1._flat_param", "block2._flat_param", "idle._flat_param"));
     EXPECT_EQ(flat_units(model)[2].unit->module_path(), "block1");
   });
 }

@@ -30,7 +30,9 @@ EnableWrap::EnableWrap(const Job& job, const WrapOptions& options)
 
 EnableWrap::EnableWrap(const WrapOverrides& changes) {
   if (current_scope == nullptr) {
-    throw Error({.code = Code::invalid_argument, .what = "EnableWrap with changes only, outside any scope", .hint = "the outermost scope takes a Job"});
+    throw Error({.code = Code::invalid_argument,
+                 .what = "EnableWrap with changes only, outside any scope",
+                 .hint = "the outermost scope takes a Job"});
   }
   scope_ = std::make_unique<WrapScope>(WrapScope{current_scope->context, changes.over(current_scope->options), current_scope});
   current_scope = scope_.get();
@@ -38,10 +40,10 @@ EnableWrap::EnableWrap(const WrapOverrides& changes) {
 
 EnableWrap::~EnableWrap() { current_scope = scope_->outer; }
 
-Wrapper::Wrapper(std::shared_ptr<torch::nn::Module> module, const WrapOverrides& overrides, bool always) : wrapped_(std::move(module)) {
+Wrapper::Wrapper(std::shared_ptr<torch::nn::Module> module, const WrapOverrides& overrides, bool is_root) : wrapped_(std::move(module)) {
   if (!wrapped_) throw Error({.code = Code::invalid_argument, .what = "wrap() was given an empty holder"});
   if (current_scope != nullptr) {
-    unit_ = ModuleUnit::take(current_scope->context, overrides.over(current_scope->options), *wrapped_, always);
+    unit_ = ModuleUnit::take(current_scope->context, overrides.over(current_scope->options), *wrapped_, is_root);
   }
   if (unit_) {
     for (const auto& flat : unit_->units()) register_parameter(flat->flat_name(), flat->shard(), flat->trainable());

@@ -23,8 +23,8 @@ struct WrapScope {
 
 class Wrapper : public torch::nn::Module {
  public:
-  // Opens a unit when a scope is open and, unless `always`, the module has enough parameters of its own.
-  Wrapper(std::shared_ptr<torch::nn::Module> module, const WrapOverrides& overrides, bool always);
+  // Opens a unit when a scope is open and, unless `is_root`, the module has enough parameters of its own.
+  Wrapper(std::shared_ptr<torch::nn::Module> module, const WrapOverrides& overrides, bool is_root);
   ~Wrapper() override;
 
   torch::nn::Module& wrapped() const { return *wrapped_; }

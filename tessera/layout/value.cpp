@@ -67,24 +67,27 @@ bool Value::operator==(const Value& other) const {
 }
 
 std::string to_string(const Value& value) {
-  return std::visit(Overloaded{
-                        [](const Value::None&) -> std::string { return "None"; },
-                        [](bool v) -> std::string { return v ? "True" : "False"; },
-                        [](int64_t v) { return std::to_string(v); },
-                        [](const Value::BigInt& v) { return v.decimal; },
-                        [](double v) { return repr(v); },
-                        [](const std::string& v) { return "'" + v + "'"; },
-                        [](const Value::ByteString& v) { return "bytes (" + std::to_string(v.data.size()) + ")"; },
-                        [](const Value::Complex& v) { return number(v.re) + (std::signbit(v.im) && !std::isnan(v.im) ? "" : "+") + number(v.im) + "j"; },
-                        [](const Value::Sequence& v) { return sequence(v); },
-                        [](const Value::Mapping& v) { return mapping(v); },
-                        [](const Value::TorchDType& v) { return "torch." + v.name; },
-                        [](const Value::TorchSize& v) { return "torch.Size(" + to_string(std::span<const int64_t>(v.sizes)) + ")"; },
-                        [](const Value::TorchDevice& v) { return "device('" + v.name + "')"; },
-                        [](const Value::Tensor& v) { return "tensor " + std::string(name(v.dtype)) + " " + to_string(std::span<const int64_t>(v.sizes)); },
-                        [](const Value::Opaque& v) { return "opaque <" + v.global + ">"; },
-                    },
-                    value.is);
+  return std::visit(
+      Overloaded{
+          [](const Value::None&) -> std::string { return "None"; },
+          [](bool v) -> std::string { return v ? "True" : "False"; },
+          [](int64_t v) { return std::to_string(v); },
+          [](const Value::BigInt& v) { return v.decimal; },
+          [](double v) { return repr(v); },
+          [](const std::string& v) { return "'" + v + "'"; },
+          [](const Value::ByteString& v) { return "bytes (" + std::to_string(v.data.size()) + ")"; },
+          [](const Value::Complex& v) { return number(v.re) + (std::signbit(v.im) && !std::isnan(v.im) ? "" : "+") + number(v.im) + "j"; },
+          [](const Value::Sequence& v) { return sequence(v); },
+          [](const Value::Mapping& v) { return mapping(v); },
+          [](const Value::TorchDType& v) { return "torch." + v.name; },
+          [](const Value::TorchSize& v) { return "torch.Size(" + to_string(std::span<const int64_t>(v.sizes)) + ")"; },
+          [](const Value::TorchDevice& v) { return "device('" + v.name + "')"; },
+          [](const Value::Tensor& v) {
+            return "tensor " + std::string(name(v.dtype)) + " " + to_string(std::span<const int64_t>(v.sizes));
+          },
+          [](const Value::Opaque& v) { return "opaque <" + v.global + ">"; },
+      },
+      value.is);
 }
 
 }  // namespace tessera

@@ -110,7 +110,9 @@ bool is_safe_file(const std::string& file) {
 }
 
 void check_extent(const std::string& key, const Extent& at) {
-  const auto fail = [&](const std::string& what) { throw Error({.code = Code::corrupt, .what = what + " of " + quoted(key), .file = ".metadata"}); };
+  const auto fail = [&](const std::string& what) {
+    throw Error({.code = Code::corrupt, .what = what + " of " + quoted(key), .file = ".metadata"});
+  };
   if (!is_safe_file(at.file)) fail("the unsafe file name '" + at.file + "'");
   if (at.offset_bytes < 0) fail("a negative file offset");
   if (at.length_bytes < 0) fail("a negative length");
@@ -136,11 +138,13 @@ void check_tiling(const std::string& key, std::span<const int64_t> sizes, const 
   }
   if (tile(boxes, sizes)) return;
   if (const auto pair = find_overlap(boxes, sizes.size())) {
-    throw Error({.code = code, .what = "boxes " + to_string(pair->first) + " and " + to_string(pair->second) + " of " + quoted(key) + " overlap"});
+    throw Error(
+        {.code = code, .what = "boxes " + to_string(pair->first) + " and " + to_string(pair->second) + " of " + quoted(key) + " overlap"});
   }
   if (covered == total) throw Error({.code = code, .what = "the boxes of " + quoted(key) + " overlap"});
-  throw Error({.code = code, .what = "the boxes of " + quoted(key) + " hold " + std::to_string(covered) + " of the " + std::to_string(total) +
-                                     " elements of shape " + to_string(sizes)});
+  throw Error({.code = code,
+               .what = "the boxes of " + quoted(key) + " hold " + std::to_string(covered) + " of the " + std::to_string(total) +
+                       " elements of shape " + to_string(sizes)});
 }
 
 void validate(const Manifest& manifest) {

@@ -14,9 +14,11 @@ namespace {
 // With O_DIRECTORY a link is ENOTDIR to the system, as a file is. A person wants to know which, and "not found" is it not.
 [[noreturn]] void refuse_directory(const Descriptor& parent, const std::string& name, const Path& path) {
   const int why = errno;
-  struct stat status {};
-  if ((why == ENOTDIR || why == ELOOP) && ::fstatat(parent.number(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(status.st_mode)) {
-    throw Error({.code = Code::io, .what = "a symbolic link where a directory should be", .file = path, .hint = "name the place that it leads to"});
+  struct stat status{};
+  if ((why == ENOTDIR || why == ELOOP) && ::fstatat(parent.number(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+      S_ISLNK(status.st_mode)) {
+    throw Error(
+        {.code = Code::io, .what = "a symbolic link where a directory should be", .file = path, .hint = "name the place that it leads to"});
   }
   throw Error(os_fault(why, "open the directory", path));
 }

@@ -13,7 +13,9 @@
 namespace tessera {
 namespace {
 
-Slot sibling(const std::string& root, const Path& path, std::string name) { return {open_directory(root, split(path).parent), std::move(name)}; }
+Slot sibling(const std::string& root, const Path& path, std::string name) {
+  return {open_directory(root, split(path).parent), std::move(name)};
+}
 
 bool rename_slot(const Slot& from, const Slot& to, unsigned flags = 0) {
   return ::renameat2(from.parent.number(), from.name.c_str(), to.parent.number(), to.name.c_str(), flags) == 0;
@@ -24,7 +26,7 @@ bool rename_slot(const Slot& from, const Slot& to, unsigned flags = 0) {
 }
 
 bool is_real_directory(const Slot& at) {
-  struct stat status {};
+  struct stat status{};
   return ::fstatat(at.parent.number(), at.name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
 }
 
@@ -89,7 +91,8 @@ void commit_inside(const std::string& root, const Path& staging, const Path& tar
   const Descriptor to = open_directory(root, target);
   const Descriptor from = open_directory(root, staging);
   // Another save may be staging here as well: whoever comes second finds the first one's files.
-  if (!std::ranges::all_of(entries_of(to, target), [](const DirectoryEntry& entry) { return entry.is_directory && is_staging_name(entry.name); })) {
+  if (!std::ranges::all_of(entries_of(to, target),
+                           [](const DirectoryEntry& entry) { return entry.is_directory && is_staging_name(entry.name); })) {
     refuse(target, "something is there already, and a directory whose parent is closed to us cannot be replaced",
            "choose another place, or empty this one: a save that was cut short leaves files here");
   }

@@ -54,7 +54,7 @@ std::vector<DirectoryEntry> entries_of(const Descriptor& directory, const Path& 
     if (name == "." || name == "..") continue;
     bool is_directory = entry->d_type == DT_DIR;
     if (entry->d_type == DT_UNKNOWN) {
-      struct stat status {};
+      struct stat status{};
       is_directory = ::fstatat(::dirfd(stream.get()), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
     }
     entries.push_back({name, is_directory});
@@ -80,7 +80,7 @@ void make_root(const std::string& root) {
 }
 
 void inherit(const Descriptor& from, const Descriptor& to, const Path& path) {
-  struct stat old {};
+  struct stat old{};
   if (::fstat(from.number(), &old) != 0) throw Error(os_fault(errno, "stat", path));
   // Not allowed to most; the directory then belongs to who made it.
   if (::fchown(to.number(), old.st_uid, old.st_gid) != 0) errno = 0;

@@ -17,7 +17,8 @@ class Writer final : public FileWriter {
       const ssize_t count = ::pwrite(descriptor_.number(), bytes.data(), bytes.size(), offset_bytes);
       if (count < 0 && errno == EINTR) continue;
       if (count < 0) throw Error(os_fault(errno, "write", file_, offset_bytes));
-      if (count == 0) throw Error({.code = Code::io, .what = "the file system takes no more bytes", .file = file_, .offset_bytes = offset_bytes});
+      if (count == 0)
+        throw Error({.code = Code::io, .what = "the file system takes no more bytes", .file = file_, .offset_bytes = offset_bytes});
       bytes = bytes.subspan(static_cast<size_t>(count));
       offset_bytes += count;
     }
@@ -27,7 +28,7 @@ class Writer final : public FileWriter {
     // Taken out, so that whoever calls again after a failure cannot sync again: the system forgets lost pages once it told.
     Descriptor mine = std::move(descriptor_);
     sync_descriptor(mine.number(), file_);
-    struct stat status {};
+    struct stat status{};
     if (::fstat(mine.number(), &status) != 0) throw Error(os_fault(errno, "stat", file_));
     // Some network file systems report a failed write only here.
     if (::close(mine.release()) != 0 && errno != EINTR) throw Error(os_fault(errno, "close", file_));
@@ -41,7 +42,8 @@ class Writer final : public FileWriter {
 
 class Source final : public ByteSource {
  public:
-  Source(Descriptor descriptor, Path file, int64_t size_bytes) : descriptor_(std::move(descriptor)), file_(std::move(file)), size_(size_bytes) {}
+  Source(Descriptor descriptor, Path file, int64_t size_bytes)
+      : descriptor_(std::move(descriptor)), file_(std::move(file)), size_(size_bytes) {}
 
   int64_t size_bytes() const override { return size_; }
   int64_t origin_bytes() const override { return 0; }
@@ -67,7 +69,9 @@ class Source final : public ByteSource {
 
 }  // namespace
 
-std::unique_ptr<FileWriter> local_writer(Descriptor descriptor, Path file) { return std::make_unique<Writer>(std::move(descriptor), std::move(file)); }
+std::unique_ptr<FileWriter> local_writer(Descriptor descriptor, Path file) {
+  return std::make_unique<Writer>(std::move(descriptor), std::move(file));
+}
 
 std::unique_ptr<ByteSource> local_source(Descriptor descriptor, Path file, int64_t size_bytes) {
   return std::make_unique<Source>(std::move(descriptor), std::move(file), size_bytes);

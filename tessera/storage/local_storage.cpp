@@ -29,8 +29,8 @@ std::string settled(const std::string& root) {
 
 // True if nothing can be renamed onto `inner`, a directory in `outer`: found out before a long save and not at its end.
 bool closed_to_rename(const Descriptor& inner, const Descriptor& outer) {
-  struct statx in {};
-  struct statx out {};
+  struct statx in{};
+  struct statx out{};
   if (::statx(inner.number(), "", AT_EMPTY_PATH, STATX_BASIC_STATS, &in) != 0) return false;
   if (::statx(outer.number(), "", AT_EMPTY_PATH, STATX_BASIC_STATS, &out) != 0) return false;
   return (in.stx_attributes & STATX_ATTR_MOUNT_ROOT) || in.stx_dev_major != out.stx_dev_major || in.stx_dev_minor != out.stx_dev_minor;
@@ -54,7 +54,7 @@ Path make_parents(const std::string& root, const Path& path) {
 
 // The directory that is to be replaced or removed; closed if there is none. Error(exists) if something else is there.
 Descriptor open_target(const std::string& root, const Path& target) {
-  struct stat status {};
+  struct stat status{};
   const Slot at = slot_of(root, target);
   if (::fstatat(at.parent.number(), at.name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
     if (errno == ENOENT) return Descriptor();
@@ -80,7 +80,7 @@ std::unique_ptr<ByteSource> LocalStorage::open(const Path& file) const {
   // O_NONBLOCK: opening a pipe must not wait for its other end.
   Descriptor opened(::openat(at.parent.number(), at.name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
   if (!opened) throw Error(os_fault(errno, errno == ELOOP ? "open, as it is a symbolic link" : "open", file));
-  struct stat status {};
+  struct stat status{};
   if (::fstat(opened.number(), &status) != 0) throw Error(os_fault(errno, "stat", file));
   if (!S_ISREG(status.st_mode)) throw Error({.code = Code::io, .what = "not a regular file", .file = file});
   return local_source(std::move(opened), file, status.st_size);
@@ -94,7 +94,7 @@ bool LocalStorage::exists(const Path& path) const {
   try {
     if (names_of(path).empty()) return bool(open_directory(place_, ""));
     const Slot at = slot_of(place_, path);
-    struct stat status {};
+    struct stat status{};
     if (::fstatat(at.parent.number(), at.name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0) return true;
     if (errno == ENOENT || errno == ENOTDIR) return false;
     throw Error(os_fault(errno, "look for", path));
@@ -128,7 +128,8 @@ Path LocalStorage::stage(const Path& target, const std::string& id) {
 void LocalStorage::sync(const Path& directory) { sync_descriptor(open_directory(place_, directory).number(), directory); }
 
 void LocalStorage::commit(const Path& staging, const Path& target, const std::string& last, Replace replace) {
-  if (!exists(staging + "/" + last)) throw Error({.code = Code::not_found, .what = "the staged directory is not complete", .file = staging});
+  if (!exists(staging + "/" + last))
+    throw Error({.code = Code::not_found, .what = "the staged directory is not complete", .file = staging});
   sync(staging);
   if (split(staging).parent != target) return commit_beside(place_, staging, target, replace);
   commit_inside(place_, staging, target, last);

@@ -27,6 +27,7 @@ namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Pair;
+using ::testing::StartsWith;
 using ::testing::UnorderedElementsAre;
 
 void put(const fs::path& file, std::string_view text) {
@@ -431,18 +432,25 @@ TEST_F(Local, KilledAtAnyMomentOfAReplacementOneWholeCheckpointIsThere) {
   put(at("c/data"), "0");
   put(at("c/last"), "0");
   for (int round = 1; round <= 40; ++round) {
+    int ends[2];
+    ASSERT_EQ(::pipe(ends), 0);
     const pid_t child = ::fork();
     if (child == 0) {
       for (int i = 0;; ++i) {
         const std::string content = std::to_string(round) + "." + std::to_string(i);
         const Path staging = staged("c", content, content);
         storage_.commit(staging, "c", "last", Replace::exchange);
+        if (i == 0 && ::write(ends[1], "x", 1) != 1) ::_exit(1);
       }
     }
-    ::usleep(static_cast<useconds_t>(500 + 137 * round));
+    char first_save_done = 0;
+    EXPECT_EQ(::read(ends[0], &first_save_done, 1), 1);
+    ::usleep(static_cast<useconds_t>(37 * round));
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);
-    ASSERT_NE(text_of(at("c/data")), "") << "round " << round;
+    ::close(ends[0]);
+    ::close(ends[1]);
+    ASSERT_THAT(text_of(at("c/data")), StartsWith(std::to_string(round) + "."));
     ASSERT_EQ(text_of(at("c/data")), text_of(at("c/last"))) << "round " << round;
     for (const DirectoryEntry& entry : storage_.list("")) {
       if (entry.name == "c") continue;
@@ -450,7 +458,6 @@ TEST_F(Local, KilledAtAnyMomentOfAReplacementOneWholeCheckpointIsThere) {
       storage_.remove(entry.name);
     }
   }
-  EXPECT_NE(text_of(at("c/data")), "0") << "no save came through in any round";
 }
 
 }  // namespace

@@ -127,7 +127,8 @@ Path MemoryStorage::stage(const Path& target, const std::string& id) {
         throw Error({.code = Code::not_found, .what = "not a directory", .file = way});
       }
     }
-    if (!tree.nodes.emplace(staging, nullptr).second) throw Error({.code = Code::exists, .what = "the staging directory exists", .file = staging});
+    if (!tree.nodes.emplace(staging, nullptr).second)
+      throw Error({.code = Code::exists, .what = "the staging directory exists", .file = staging});
   });
   return staging;
 }

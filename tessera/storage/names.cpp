@@ -14,7 +14,8 @@ constexpr std::string_view trash_prefix = ".tessera-trash-";
 
 std::string staging_name(const std::string& id) {
   std::string name = std::string(staging_prefix) + id;
-  if (!is_staging_name(name) || names_of(name).size() != 1) throw Error({.code = Code::invalid_argument, .what = "not an id for a save: '" + id + "'"});
+  if (!is_staging_name(name) || names_of(name).size() != 1)
+    throw Error({.code = Code::invalid_argument, .what = "not an id for a save: '" + id + "'"});
   return name;
 }
 std::string trash_name() { return std::string(trash_prefix) + random_id(); }

@@ -18,7 +18,8 @@ TEST(Names, AStagingNameIsNoTrashNameAndTheOtherWayRound) {
 }
 
 TEST(Names, WhatIsPublishedOrSomebodyElsesIsNeitherStagingNorTrash) {
-  for (const char* name : {"step-00000001", ".tessera", ".tessera-", "tessera-1", "x.tessera-1", ".metadata", "__0_0.distcp", ".Tessera-1", ""}) {
+  for (const char* name :
+       {"step-00000001", ".tessera", ".tessera-", "tessera-1", "x.tessera-1", ".metadata", "__0_0.distcp", ".Tessera-1", ""}) {
     EXPECT_FALSE(is_staging_name(name)) << name;
     EXPECT_FALSE(is_trash_name(name)) << name;
   }

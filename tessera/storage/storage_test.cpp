@@ -142,7 +142,8 @@ TYPED_TEST(AnyStorage, OpensRegularFilesOnly) {
 TYPED_TEST(AnyStorage, RefusesPathsThatLeadOut) {
   this->save("c", "1", "x");
   const std::string nul("c\0d", 3);
-  for (const Path& path : {Path("../x"), Path("/etc/passwd"), Path("c/../../x"), Path("c//data"), Path("c/./data"), Path("c/"), Path("."), Path(".."), nul}) {
+  for (const Path& path :
+       {Path("../x"), Path("/etc/passwd"), Path("c/../../x"), Path("c//data"), Path("c/./data"), Path("c/"), Path("."), Path(".."), nul}) {
     EXPECT_EQ(this->code_of([&] { this->storage_->open(path); }), Code::invalid_argument) << path;
     EXPECT_EQ(this->code_of([&] { this->storage_->create(path); }), Code::invalid_argument) << path;
     EXPECT_EQ(this->code_of([&] { this->storage_->list(path); }), Code::invalid_argument) << path;
@@ -171,7 +172,8 @@ TYPED_TEST(AnyStorage, ListsOneLevelAndKnowsDirectories) {
 TYPED_TEST(AnyStorage, KnowsWhatExists) {
   this->save("a/b", "1", "x");
   for (const Path& path : {Path(""), Path("a"), Path("a/b"), Path("a/b/data")}) EXPECT_TRUE(this->storage_->exists(path)) << path;
-  for (const Path& path : {Path("b"), Path("a/c"), Path("a/b/none"), Path("a/b/data/x"), Path("n/o")}) EXPECT_FALSE(this->storage_->exists(path)) << path;
+  for (const Path& path : {Path("b"), Path("a/c"), Path("a/b/none"), Path("a/b/data/x"), Path("n/o")})
+    EXPECT_FALSE(this->storage_->exists(path)) << path;
 }
 
 TYPED_TEST(AnyStorage, StagesBesideTheTargetUnderANameThatIsOurs) {

@@ -39,7 +39,7 @@ def main():
     print("// tessera/fsdp/optim_golden.h: results of stock's for-loop optimizers, as bits of float32.")
     print(f"// Written by tests/golden/make_optim_golden.py with torch {torch.__version__.split('+')[0]}. Not for editing.")
     print("#pragma once\n\n#include <cstdint>\n#include <map>\n#include <string>\n#include <vector>\n")
-    print("namespace tessera {\n")
+    print("namespace tessera {\n\n// clang-format off")
     print(f"inline constexpr int64_t golden_numel = {NUMEL};\ninline constexpr int golden_steps = {STEPS};\n")
     print("// Case → what (\"parameter\" or a name of state) → bits after the last step.")
     print("inline const std::map<std::string, std::map<std::string, std::vector<uint32_t>>> optim_golden = {")
@@ -54,7 +54,7 @@ def main():
         for key, tensor in tensors.items():
             print(f'      {{"{key}",\n      {bits(tensor)}}},')
         print("     }},")
-    print("};\n\n}  // namespace tessera")
+    print("};\n// clang-format on\n\n}  // namespace tessera")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ std::vector<Bytes> encode_parts(std::string_view purpose, const Bytes& message) 
 
 std::optional<Bytes> Assembly::add(Message part, int64_t limit_bytes) {
   if (part.first > static_cast<uint64_t>(limit_bytes)) throw Error({.code = Code::corrupt, .what = "a message above the limit"});
-  if (part.second != whole_.size() || part.bytes.size() > part.first - part.second || (part.bytes.empty() && part.first != 0)) {
+  const bool fits = part.second == whole_.size() && part.second <= part.first && part.bytes.size() <= part.first - part.second;
+  if (!fits || (part.bytes.empty() && part.first != 0)) {
     throw Error({.code = Code::corrupt, .what = "parts of a message that do not fit together"});
   }
   if (whole_.empty()) whole_ = std::move(part.bytes);

@@ -18,7 +18,7 @@ enum class Kind : uint8_t {
   welcome,  // leader: you are in
   part,     // a piece of a round's message, or of its answer: first = length of the whole, second = offset, text = purpose
   refusal,  // leader: the answer of a round whose Combine threw: bytes = the fault
-  beat,     // first = how often the rank has made progress, text = what it is doing
+  beat,     // text = what the sender is doing, first = how often a follower has made progress
   abort,    // the job is broken: bytes = the fault
   bye,      // the Comm is closing
 };

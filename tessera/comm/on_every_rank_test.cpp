@@ -1,0 +1,106 @@
+#include "tessera/comm/on_every_rank.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+
+#include "tessera/comm/thread_comm.h"
+#include "tests/support/run_as_ranks.h"
+
+namespace tessera {
+namespace {
+
+using testing::ElementsAre;
+
+TEST(RootCause, IsTheFaultThatIsNotAboutOthers) {
+  const Fault told{.code = Code::aborted, .what = "rank 2 failed"};
+  const Fault gone{.code = Code::peer_lost, .what = "rank 2 is gone"};
+  const Fault full{.code = Code::no_space, .what = "disk full"};
+  const Fault cause = root_cause({{0, told}, {1, gone}, {2, full}, {3, told}}, Phase::write);
+  EXPECT_EQ(cause, (Fault{.code = Code::no_space, .what = "disk full", .rank = 2, .phase = Phase::write}));
+}
+
+TEST(RootCause, CountsThoseThatFailedAlikeAndNamesTheLowest) {
+  const Fault full{.code = Code::no_space, .what = "disk full"};
+  const Fault bad{.code = Code::io, .what = "disk broken"};
+  EXPECT_EQ(root_cause({{5, full}, {3, bad}, {1, full}, {7, full}}, Phase::write),
+            (Fault{.code = Code::no_space, .what = "disk full", .rank = 1, .phase = Phase::write, .same_on = 2}));
+}
+
+TEST(RootCause, KeepsARankAndAPhaseThatAreThere) {
+  const Fault known{.code = Code::io, .what = "disk broken", .rank = 9, .phase = Phase::read};
+  EXPECT_EQ(root_cause({{0, known}}, Phase::write), known);
+}
+
+TEST(FaultOnTheWire, ComesBackAsItWas) {
+  const Fault fault{.code = Code::corrupt, .what = "file ends early", .file = "__3_0.distcp", .offset_bytes = 1 << 30, .os_errno = 5,
+                    .hint = "restore it", .rank = 3, .phase = Phase::check, .same_on = 511};
+  EXPECT_EQ(decode_fault(encode(fault)), fault);
+}
+
+TEST(FaultOnTheWire, CutShortIsAnError) {
+  const Bytes whole = encode(Fault{.code = Code::io, .what = "what", .file = "file", .hint = "hint"});
+  for (size_t n = 0; n < whole.size(); ++n) EXPECT_THROW(decode_fault(std::span(whole).first(n)), Error) << n;
+}
+
+TEST(OnEveryRank, GivesEveryRankEveryonesBytes) {
+  Comms comms = thread_comms(3);
+  const auto outcomes = run_as_ranks(comms, [](Comm& comm) {
+    return texts_of(on_every_rank_bytes(comm, Phase::plan, [&] { return bytes_from("rank " + std::to_string(comm.rank())); }));
+  });
+  for (const auto& outcome : outcomes) EXPECT_THAT(outcome.value.value(), ElementsAre("rank 0", "rank 1", "rank 2"));
+}
+
+TEST(OnEveryRank, AnExceptionThatIsNotOursTravelsToo) {
+  Comms comms = thread_comms(3);
+  const auto outcomes = run_as_ranks(comms, [](Comm& comm) {
+    on_every_rank(comm, Phase::apply, [&] {
+      if (comm.rank() == 1) throw std::bad_alloc();
+    });
+  });
+  for (const auto& outcome : outcomes) {
+    EXPECT_EQ(outcome.fault.code, Code::no_memory);
+    EXPECT_EQ(outcome.fault.rank, 1);
+  }
+}
+
+TEST(OnLeader, RunsOnTheLeaderAloneAndEveryRankGetsItsBytes) {
+  Comms comms = thread_comms(4);
+  std::atomic<int> runs = 0;
+  const auto outcomes = run_as_ranks(comms, [&](Comm& comm) {
+    return on_leader(comm, Phase::publish, [&] {
+      EXPECT_EQ(comm.rank(), 0);
+      ++runs;
+      return bytes_from("step 7");
+    });
+  });
+  EXPECT_EQ(runs, 1);
+  for (const auto& outcome : outcomes) EXPECT_EQ(as_text(outcome.value.value()), "step 7");
+}
+
+TEST(ThroughLeader, DoesNotLeadWhereOneRankFailed) {
+  Comms comms = thread_comms(3);
+  std::atomic<bool> led = false;
+  const auto outcomes = run_as_ranks(comms, [&](Comm& comm) {
+    through_leader(
+        comm, Phase::describe, [&]() -> Bytes { return comm.rank() == 2 ? throw Error({.code = Code::mismatch, .what = "no such key"}) : Bytes{}; },
+        [&](std::vector<Bytes> all) {
+          led = true;
+          return all;
+        });
+  });
+  EXPECT_FALSE(led);
+  for (const auto& outcome : outcomes) EXPECT_EQ(outcome.fault, (Fault{.code = Code::mismatch, .what = "no such key", .rank = 2, .phase = Phase::describe}));
+}
+
+TEST(ThroughLeader, AFailureToLeadIsEveryRanks) {
+  Comms comms = thread_comms(3);
+  const auto outcomes = run_as_ranks(comms, [&](Comm& comm) {
+    through_leader(comm, Phase::publish, [] { return Bytes{}; }, [](std::vector<Bytes>) -> std::vector<Bytes> { throw Error({.code = Code::exists, .what = "step 7"}); });
+  });
+  for (const auto& outcome : outcomes) EXPECT_EQ(outcome.fault, (Fault{.code = Code::exists, .what = "step 7", .rank = 0, .phase = Phase::publish}));
+}
+
+}  // namespace
+}  // namespace tessera
