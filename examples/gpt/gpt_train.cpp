@@ -2,9 +2,6 @@
 //   gpt_train --ranks 2 --steps 40 --save-every 10 --dir runs/a           two threads of this process
 //   torchrun --no-python --nproc-per-node 2 gpt_train --dir runs/a …       two processes
 // The global batch is fixed and divided over the ranks, so the curve does not depend on their number beyond rounding.
-#include <ATen/Context.h>
-#include <ATen/ops/full.h>
-
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
@@ -12,6 +9,7 @@
 
 #include "examples/gpt/gpt.h"
 #include "examples/gpt/text.h"
+#include "examples/gpt/train_step.h"
 #include "tessera/checkpoint/checkpoints.h"
 #include "tessera/fsdp/fsdp.h"
 #include "tessera/fsdp/optim.h"
@@ -43,30 +41,6 @@ void say(const char* format, A... values) {
   char line[512];
   std::snprintf(line, sizeof line, format, values...);
   std::cout << line << std::endl;
-}
-
-// This rank's share of the global batch: samples [first, last).
-struct Share {
-  int64_t first;
-  int64_t last;
-};
-Share share_of(const Job& job, int64_t batch) { return {batch * job.rank() / job.size(), batch * (job.rank() + 1) / job.size()}; }
-
-// Forward and backward over this rank's share. Returns the global mean loss.
-// The ranks' gradients are averaged; a rank's loss is its token sum × N / global tokens, so that their mean is the global mean
-// whatever the shares. A rank without samples takes one and counts it as nothing: it has a part in every collective all the same.
-double forward_backward(const Job& job, tessera::Wrapped<GptImpl>& model, const Text& text, const Options& options) {
-  const Share share = share_of(job, options.batch);
-  const bool none = share.first == share.last;
-  const at::Tensor samples = none ? text.samples(0, 1) : text.samples(share.first, share.last);
-  const int64_t seq = options.gpt.seq;
-  at::Tensor sum = cross_entropy_sum(model(samples.narrow(1, 0, seq)), samples.narrow(1, 1, seq));
-  if (none) sum = sum * 0;
-  const auto tokens = static_cast<double>(options.batch * seq);
-  (sum * (job.size() / tokens)).backward();
-  const at::Tensor total = at::full({1}, sum.item<double>(), at::kDouble);
-  job.collectives().all_reduce(total, tessera::Reduce::sum)->wait();
-  return total.item<double>() / tokens;
 }
 
 void save(const Job& job, tessera::Checkpoints& steps, int64_t step, tessera::State& state) {
@@ -102,7 +76,7 @@ void train(const Job& job, const Options& options) {
   const int64_t done = options.resume ? resume(job, *steps, state) : 0;
   for (int64_t step = done + 1; step <= options.steps; ++step) {
     const auto begin = std::chrono::steady_clock::now();
-    const double loss = forward_backward(job, model, text, options);
+    const double loss = forward_backward(job, model, text, options.batch, options.gpt.seq);
     optim.step();
     optim.zero_grad();
     text.take(options.batch);
