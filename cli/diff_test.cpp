@@ -46,7 +46,7 @@ TEST(Diff, ComparesBitsAndNotNumbers) {
   c.tensor<float>("w", DType::float32, {nan, -0.0F}).object("x", -0.0);
   EXPECT_THAT(differences_of(a, b), IsEmpty());
   EXPECT_THAT(differences_of(a, c), ElementsAre(Difference{"w", "bytes (1 of 2 elements)", "[1] = 0x00000000", "[1] = 0x00000080"},
-                                                Difference{"x", "value", "0", "-0"}));
+                                                Difference{"x", "value", "0.0", "-0.0"}));
 }
 
 TEST(Diff, FindsTheElementInPiecesPastTheFirst) {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 # The lines of the house: a room uses rooms to its left. Both wings stand on base and layout.
 FILES = ["base", "layout", "manifest", "format", "plan", "storage", "comm", "transfer", "checkpoint"]
-LIBTORCH = ["base", "layout", "comm", "collectives", "fsdp"]
+LIBTORCH = ["base", "layout", "comm", "comm_socket", "collectives", "fsdp"]  # comm_socket: a target of its own in comm/socket
 BRIDGE = FILES + ["collectives", "fsdp", "libtorch"]
 # Rooms that stand side by side: neither uses the other.
 ASIDE = {"storage": {"plan"}, "comm": {"plan", "storage"}}

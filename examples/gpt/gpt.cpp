@@ -11,10 +11,12 @@ using torch::nn::LinearOptions;
 constexpr int64_t head_width = 32;
 
 BlockImpl::BlockImpl(const GptConfig& config)
-    : heads(config.width / head_width), norm1(register_module("norm1", LayerNorm(LayerNormOptions({config.width})))),
+    : heads(config.width / head_width),
+      norm1(register_module("norm1", LayerNorm(LayerNormOptions({config.width})))),
       norm2(register_module("norm2", LayerNorm(LayerNormOptions({config.width})))),
       qkv(register_module("qkv", Linear(LinearOptions(config.width, 3 * config.width).bias(false)))),
-      out(register_module("out", Linear(config.width, config.width))), up(register_module("up", Linear(config.width, 4 * config.width))),
+      out(register_module("out", Linear(config.width, config.width))),
+      up(register_module("up", Linear(config.width, 4 * config.width))),
       down(register_module("down", Linear(4 * config.width, config.width))) {}
 
 at::Tensor BlockImpl::forward(const at::Tensor& x) {
@@ -26,8 +28,11 @@ at::Tensor BlockImpl::forward(const at::Tensor& x) {
 }
 
 GptImpl::GptImpl(const GptConfig& config)
-    : tok(register_module("tok", Embedding(config.vocab, config.width))), pos(register_module("pos", Embedding(config.seq, config.width))),
-      blocks(register_module("blocks", torch::nn::ModuleList())), norm(nullptr), head(nullptr) {
+    : tok(register_module("tok", Embedding(config.vocab, config.width))),
+      pos(register_module("pos", Embedding(config.seq, config.width))),
+      blocks(register_module("blocks", torch::nn::ModuleList())),
+      norm(nullptr),
+      head(nullptr) {
   for (int64_t i = 0; i < config.layers; ++i) {
     blocks_.push_back(tessera::wrap(Block(config)));
     blocks->push_back(blocks_.back());
@@ -46,6 +51,4 @@ at::Tensor cross_entropy_sum(const at::Tensor& logits, const at::Tensor& targets
   return at::cross_entropy_loss(logits.flatten(0, 1), targets.flatten(), {}, at::Reduction::Sum);
 }
 
-bool decays(std::string_view parameter) {
-  return parameter.ends_with("weight") && parameter.find("norm") == std::string_view::npos;
-}
+bool decays(std::string_view parameter) { return parameter.ends_with("weight") && parameter.find("norm") == std::string_view::npos; }

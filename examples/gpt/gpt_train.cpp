@@ -49,7 +49,9 @@ void save(const Job& job, tessera::Checkpoints& steps, int64_t step, tessera::St
     if (talks) say("save step=%lld phase=%s", static_cast<long long>(step), tessera::name(phase));
   };
   const tessera::SaveReport report = steps.save(step, state, {.on_phase = on_phase});
-  if (talks) say("save step=%lld done bytes=%lld seconds=%.3f", static_cast<long long>(step), static_cast<long long>(report.total_bytes), report.seconds);
+  if (talks)
+    say("save step=%lld done bytes=%lld seconds=%.3f", static_cast<long long>(step), static_cast<long long>(report.total_bytes),
+        report.seconds);
 }
 
 int64_t resume(const Job& job, tessera::Checkpoints& steps, tessera::State& state) {
@@ -60,7 +62,8 @@ int64_t resume(const Job& job, tessera::Checkpoints& steps, tessera::State& stat
   if (!latest) return 0;
   const tessera::LoadReport report = steps.load(*latest, state);
   if (job.rank() == 0) {
-    say("resume step=%lld ranks=%d bytes=%lld seconds=%.3f", static_cast<long long>(*latest), job.size(), static_cast<long long>(report.read_bytes), report.seconds);
+    say("resume step=%lld ranks=%d bytes=%lld seconds=%.3f", static_cast<long long>(*latest), job.size(),
+        static_cast<long long>(report.read_bytes), report.seconds);
   }
   return *latest;
 }
@@ -72,7 +75,8 @@ void train(const Job& job, const Options& options) {
   tessera::AdamW optim(model, {.lr = options.lr, .weight_decay = 0.1, .groups = {{.params = does_not_decay, .weight_decay = 0.0}}});
   auto state = tessera::state({{"model", model}, {"optim", optim}, {"data", text}}, {.kind = options.kind});
   std::unique_ptr<tessera::Checkpoints> steps;
-  if (!options.dir.empty()) steps = std::make_unique<tessera::Checkpoints>(job.comm(), options.dir, tessera::CheckpointsOptions{.keep_last = options.keep_last});
+  if (!options.dir.empty())
+    steps = std::make_unique<tessera::Checkpoints>(job.comm(), options.dir, tessera::CheckpointsOptions{.keep_last = options.keep_last});
   const int64_t done = options.resume ? resume(job, *steps, state) : 0;
   for (int64_t step = done + 1; step <= options.steps; ++step) {
     const auto begin = std::chrono::steady_clock::now();
@@ -96,7 +100,8 @@ void run(const Options& options) {
   }
   const Job job = tessera::join();
   if (options.ranks && options.ranks != job.size()) {
-    throw Error({.code = tessera::Code::invalid_argument, .what = "--ranks " + std::to_string(options.ranks) + " in a job of " + std::to_string(job.size())});
+    throw Error({.code = tessera::Code::invalid_argument,
+                 .what = "--ranks " + std::to_string(options.ranks) + " in a job of " + std::to_string(job.size())});
   }
   train(job, options);
 }
@@ -106,13 +111,19 @@ void run(const Options& options) {
 int main(int argc, char** argv) {
   Options options;
   CLI::App app("Trains a small GPT on a text, sharded over ranks. Prints one line a step.");
-  const std::map<std::string, tessera::Kind> kinds = {{"full", tessera::Kind::full}, {"sharded", tessera::Kind::sharded}, {"local", tessera::Kind::local}};
-  app.add_option("--ranks", options.ranks, "ranks: threads of this process, or what the launcher must have started")->check(CLI::Range(1, 1024));
+  const std::map<std::string, tessera::Kind> kinds = {
+      {"full", tessera::Kind::full}, {"sharded", tessera::Kind::sharded}, {"local", tessera::Kind::local}};
+  app.add_option("--ranks", options.ranks, "ranks: threads of this process, or what the launcher must have started")
+      ->check(CLI::Range(1, 1024));
   app.add_option("--steps", options.steps, "train until this step")->capture_default_str();
   auto* dir = app.add_option("--dir", options.dir, "root of the steps that are saved");
-  app.add_option("--save-every", options.save_every, "save after every so many steps; 0 saves none")->check(CLI::NonNegativeNumber)->needs(dir);
+  app.add_option("--save-every", options.save_every, "save after every so many steps; 0 saves none")
+      ->check(CLI::NonNegativeNumber)
+      ->needs(dir);
   app.add_flag("--resume", options.resume, "go on from the latest step in --dir")->needs(dir);
-  app.add_option("--kind", options.kind, "how parameters are saved: full, sharded or local")->transform(CLI::CheckedTransformer(kinds))->default_str("sharded");
+  app.add_option("--kind", options.kind, "how parameters are saved: full, sharded or local")
+      ->transform(CLI::CheckedTransformer(kinds))
+      ->default_str("sharded");
   app.add_option("--keep-last", options.keep_last, "keep so many steps; 0 keeps all")->check(CLI::NonNegativeNumber)->capture_default_str();
   app.add_option("--layers", options.gpt.layers, "blocks of the model")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--width", options.gpt.width, "width of the model, a multiple of 32")->check(CLI::PositiveNumber)->capture_default_str();

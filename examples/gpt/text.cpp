@@ -34,7 +34,9 @@ std::string all_licences() {
   for (const auto& entry : std::filesystem::directory_iterator(licences, failure)) {
     if (entry.is_regular_file() && !entry.is_symlink()) files.push_back(entry.path());
   }
-  if (files.empty()) throw Error({.code = Code::not_found, .what = "no licence texts", .file = licences, .hint = "give a text of your own with --text FILE"});
+  if (files.empty())
+    throw Error(
+        {.code = Code::not_found, .what = "no licence texts", .file = licences, .hint = "give a text of your own with --text FILE"});
   std::ranges::sort(files);
   std::string all;
   for (const auto& file : files) all += content(file);
@@ -43,8 +45,10 @@ std::string all_licences() {
 
 }  // namespace
 
-Text::Text(const std::string& file, uint64_t seed, int64_t seq) : bytes_(file.empty() ? all_licences() : content(file)), seed_(seed), seq_(seq) {
-  if (static_cast<int64_t>(bytes_.size()) <= seq + 1) throw Error({.code = Code::invalid_argument, .what = "the text is shorter than one sample", .file = file});
+Text::Text(const std::string& file, uint64_t seed, int64_t seq)
+    : bytes_(file.empty() ? all_licences() : content(file)), seed_(seed), seq_(seq) {
+  if (static_cast<int64_t>(bytes_.size()) <= seq + 1)
+    throw Error({.code = Code::invalid_argument, .what = "the text is shorter than one sample", .file = file});
 }
 
 at::Tensor Text::samples(int64_t first, int64_t last) const {
@@ -73,11 +77,13 @@ tessera::StateDict Text::state_dict() const {
 void Text::load_state_dict(const tessera::StateDict& loaded) {
   const auto number = [&](const char* key) {
     const tessera::Value* value = loaded.object(key);
-    if (!value || !value->as<int64_t>()) throw Error({.code = Code::mismatch, .what = std::string("the data position has no '") + key + "'"});
+    if (!value || !value->as<int64_t>())
+      throw Error({.code = Code::mismatch, .what = std::string("the data position has no '") + key + "'"});
     return *value->as<int64_t>();
   };
   if (number("seed") != static_cast<int64_t>(seed_)) {
-    throw Error({.code = Code::mismatch, .what = "the run was begun with --seed " + std::to_string(number("seed")) + ", not " + std::to_string(seed_)});
+    throw Error({.code = Code::mismatch,
+                 .what = "the run was begun with --seed " + std::to_string(number("seed")) + ", not " + std::to_string(seed_)});
   }
   taken_ = number("taken");
 }

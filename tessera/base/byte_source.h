@@ -26,7 +26,8 @@ class ByteSource {
 };
 
 inline Error corrupt_at(const ByteSource& source, int64_t offset_bytes, std::string what) {
-  return Error({.code = Code::corrupt, .what = std::move(what), .file = source.file(), .offset_bytes = source.origin_bytes() + offset_bytes});
+  return Error(
+      {.code = Code::corrupt, .what = std::move(what), .file = source.file(), .offset_bytes = source.origin_bytes() + offset_bytes});
 }
 
 // True, with room to spare, when [offset, offset + count) lies inside size.

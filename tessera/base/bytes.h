@@ -22,12 +22,8 @@ static_assert(std::endian::native == std::endian::little, "every format here is 
 
 using Bytes = std::vector<std::byte>;
 
-inline std::span<const std::byte> as_bytes(std::string_view text) {
-  return std::as_bytes(std::span(text.data(), text.size()));
-}
-inline std::string_view as_text(std::span<const std::byte> bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
+inline std::span<const std::byte> as_bytes(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
+inline std::string_view as_text(std::span<const std::byte> bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 
 class ByteWriter {
  public:
@@ -83,7 +79,8 @@ class ByteReader {
   // A count of things that take at least `each_bytes` of what is left, so that it may size an allocation.
   size_t get_count(size_t each_bytes) {
     const auto count = get<uint64_t>();
-    if (count > left_.size() / std::max<size_t>(1, each_bytes)) throw Error({.code = Code::corrupt, .what = "a message counts more than it holds"});
+    if (count > left_.size() / std::max<size_t>(1, each_bytes))
+      throw Error({.code = Code::corrupt, .what = "a message counts more than it holds"});
     return count;
   }
   template <class T>

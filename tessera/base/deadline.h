@@ -19,9 +19,7 @@ class Deadline {
   }
   bool expired() const { return Clock::now() >= at_; }
   // What is left, never negative.
-  Milliseconds remaining() const {
-    return std::max(Milliseconds(0), std::chrono::duration_cast<Milliseconds>(at_ - Clock::now()));
-  }
+  Milliseconds remaining() const { return std::max(Milliseconds(0), std::chrono::duration_cast<Milliseconds>(at_ - Clock::now())); }
   Clock::time_point at() const { return at_; }
 
  private:

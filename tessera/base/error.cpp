@@ -109,7 +109,12 @@ Fault os_fault(int os_errno, std::string what, std::string file, int64_t offset_
     case EROFS: hint = "the file system is mounted read-only"; break;
     default: break;
   }
-  return {.code = code, .what = std::move(what), .file = std::move(file), .offset_bytes = offset_bytes, .os_errno = os_errno, .hint = std::move(hint)};
+  return {.code = code,
+          .what = std::move(what),
+          .file = std::move(file),
+          .offset_bytes = offset_bytes,
+          .os_errno = os_errno,
+          .hint = std::move(hint)};
 }
 
 Fault fault_of(std::exception_ptr failure) {

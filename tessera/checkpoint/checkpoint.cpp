@@ -36,8 +36,9 @@ Checkpoint Checkpoint::open(std::shared_ptr<const Storage> storage, Path directo
 void Checkpoint::read(const std::string& key, const Box& box, const View& into) const {
   const auto& entry = entry_of<TensorEntry>(manifest_, key, "tensor");
   if (!fits(box, entry.sizes) || into.sizes != box.sizes || into.strides.size() != box.sizes.size() || into.dtype != entry.dtype) {
-    throw Error({.code = Code::invalid_argument, .what = "box " + to_string(box) + " of '" + key + "', which is " + std::string(name(entry.dtype)) + " " +
-                                                         to_string(entry.sizes) + ", does not fit what was asked for"});
+    throw Error({.code = Code::invalid_argument,
+                 .what = "box " + to_string(box) + " of '" + key + "', which is " + std::string(name(entry.dtype)) + " " +
+                         to_string(entry.sizes) + ", does not fit what was asked for"});
   }
   OpenItems items(*storage_, directory_);
   for (const ChunkRead& read : cut(entry, box)) {

@@ -15,7 +15,8 @@ void check_sizes(const Storage& storage, const Path& directory) {
   const auto need = [&](const Extent& at) { needed_bytes[at.file] = std::max(needed_bytes[at.file], at.offset_bytes + at.length_bytes); };
   for (const auto& [key, entry] : manifest.entries) {
     if (const auto* object = std::get_if<ObjectEntry>(&entry.is)) need(object->at);
-    else for (const Chunk& chunk : std::get<TensorEntry>(entry.is).chunks) need(chunk.at);
+    else
+      for (const Chunk& chunk : std::get<TensorEntry>(entry.is).chunks) need(chunk.at);
   }
   for (const auto& [file, bytes] : needed_bytes) {
     const int64_t size = storage.open(directory + "/" + file)->size_bytes();

@@ -24,9 +24,13 @@ Bytes read_metadata(const Storage& storage, const Path& directory) {
   } catch (const Error& error) {
     if (error.code() != Code::not_found) throw;
     const auto hint = capture([&] { return hint_for(storage, directory); });
-    throw Error({.code = Code::not_found, .what = "no checkpoint", .file = directory.empty() ? storage.root() : directory, .hint = hint ? *hint.value : ""});
+    throw Error({.code = Code::not_found,
+                 .what = "no checkpoint",
+                 .file = directory.empty() ? storage.root() : directory,
+                 .hint = hint ? *hint.value : ""});
   }
-  if (file->size_bytes() > format::Limits{}.metadata_bytes) throw Error({.code = Code::limit, .what = "the metadata is too large", .file = path});
+  if (file->size_bytes() > format::Limits{}.metadata_bytes)
+    throw Error({.code = Code::limit, .what = "the metadata is too large", .file = path});
   Bytes bytes(static_cast<size_t>(file->size_bytes()));
   file->read(0, bytes);
   return bytes;

@@ -23,7 +23,8 @@ void check_proof(const RankWrites& planned, const Proof& proof, const Storage& s
 
 }  // namespace
 
-void publish(const SavePlan& plan, const std::vector<Proof>& proofs, Storage& storage, const Path& staging, const Path& target, Replace replace) {
+void publish(const SavePlan& plan, const std::vector<Proof>& proofs, Storage& storage, const Path& staging, const Path& target,
+             Replace replace) {
   for (size_t r = 0; r < plan.ranks.size(); ++r) check_proof(plan.ranks[r], proofs.at(r), storage, staging);
   const Bytes metadata = format::encode_metadata(plan.manifest);
   const auto file = storage.create(staging + "/" + format::metadata_file);

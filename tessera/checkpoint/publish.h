@@ -14,6 +14,7 @@
 
 namespace tessera {
 
-void publish(const SavePlan& plan, const std::vector<Proof>& proofs, Storage& storage, const Path& staging, const Path& target, Replace replace);
+void publish(const SavePlan& plan, const std::vector<Proof>& proofs, Storage& storage, const Path& staging, const Path& target,
+             Replace replace);
 
 }  // namespace tessera

@@ -58,7 +58,9 @@ Orders agree_on_plan(Comm& comm, const StateDict& state, Described& mine, std::o
 void refuse_full_target(const Storage& storage, const Path& target, Replace replace) {
   if (replace != Replace::never || !storage.exists(target) || storage.list(target).empty()) return;
   const bool checkpoint = storage.exists(target + "/" + format::metadata_file);
-  throw Error({.code = Code::exists, .what = checkpoint ? "a checkpoint is there already" : "the directory is not empty", .file = target,
+  throw Error({.code = Code::exists,
+               .what = checkpoint ? "a checkpoint is there already" : "the directory is not empty",
+               .file = target,
                .hint = "choose another place, or ask for it to be replaced"});
 }
 

@@ -2,10 +2,10 @@
 
 #define USE_C10D_GLOO 1
 #include <ATen/core/grad_mode.h>
-#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/version.h>
 
 #include <thread>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 // Never here: constructing GlooStore, or a call through a gloo type. Their real layout differs from that of the stand-ins in gloo_shim/.
 static_assert(TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR == 13, "ProcessGroupGloo.hpp was checked for torch 2.13 only");
@@ -35,8 +35,14 @@ struct Watch {
 
 class GlooWork final : public Work {
  public:
-  GlooWork(c10::intrusive_ptr<c10d::Work> work, std::shared_ptr<Watch> watch, std::string operation, at::Tensor to_scale, double scale, Milliseconds deadline)
-      : work_(std::move(work)), watch_(std::move(watch)), operation_(std::move(operation)), to_scale_(std::move(to_scale)), scale_(scale), deadline_(deadline) {}
+  GlooWork(c10::intrusive_ptr<c10d::Work> work, std::shared_ptr<Watch> watch, std::string operation, at::Tensor to_scale, double scale,
+           Milliseconds deadline)
+      : work_(std::move(work)),
+        watch_(std::move(watch)),
+        operation_(std::move(operation)),
+        to_scale_(std::move(to_scale)),
+        scale_(scale),
+        deadline_(deadline) {}
 
   void wait() override {
     const Deadline until = Deadline::after(deadline_);
@@ -60,7 +66,8 @@ class GlooWork final : public Work {
     }
     // Only the slice is over.
     if (const auto fault = watch_->failure()) throw Error(*fault);
-    if (until.expired()) throw Error({.code = Code::timeout, .what = operation_ + " took longer than " + std::to_string(deadline_.count()) + " ms"});
+    if (until.expired())
+      throw Error({.code = Code::timeout, .what = operation_ + " took longer than " + std::to_string(deadline_.count()) + " ms"});
     return false;
   }
 
@@ -76,9 +83,11 @@ c10d::ReduceOp reduce_op(Reduce how) { return how == Reduce::max ? c10d::ReduceO
 
 class GlooCollectives final : public Collectives {
  public:
-  GlooCollectives(c10::intrusive_ptr<c10d::Store> store, int rank, int size, Milliseconds deadline, std::function<std::optional<Fault>()> control_failure)
+  GlooCollectives(c10::intrusive_ptr<c10d::Store> store, int rank, int size, Milliseconds deadline,
+                  std::function<std::optional<Fault>()> control_failure)
       : rank_(rank), size_(size), deadline_(deadline), watch_(std::make_shared<Watch>(Watch{std::move(control_failure), {}})) {
-    group_ = c10::make_intrusive<c10d::ProcessGroupGloo>(std::move(store), rank, size, c10d::ProcessGroupGloo::Options::create_default(deadline));
+    group_ = c10::make_intrusive<c10d::ProcessGroupGloo>(std::move(store), rank, size,
+                                                         c10d::ProcessGroupGloo::Options::create_default(deadline));
   }
 
   int rank() const override { return rank_; }

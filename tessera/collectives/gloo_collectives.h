@@ -2,11 +2,10 @@
 // Needs no header of gloo: the wheel's libtorch holds the code, and its process group names gloo's types without holding one.
 #pragma once
 
-#include <torch/csrc/distributed/c10d/Store.hpp>
-
 #include <functional>
 #include <memory>
 #include <optional>
+#include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include "tessera/base/deadline.h"
 #include "tessera/collectives/collectives.h"

@@ -1,8 +1,8 @@
 #include <ATen/Parallel.h>
-#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
-#include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include <cstdlib>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "tessera/collectives/gloo_collectives.h"
 #include "tessera/collectives/job.h"
@@ -40,8 +40,9 @@ c10::intrusive_ptr<c10d::Store> meet(const LaunchEnvironment& environment, Milli
     return c10::make_intrusive<c10d::PrefixStore>("tessera/" + std::to_string(environment.restart_count), store);
   } catch (const std::exception& error) {
     const std::string what(error.what());
-    throw Error({.code = Code::timeout, .what = "rank " + std::to_string(environment.rank) + " could not meet the others at " + environment.master_address + ":" +
-                                               std::to_string(environment.master_port) + ": " + what.substr(0, what.find('\n'))});
+    throw Error({.code = Code::timeout,
+                 .what = "rank " + std::to_string(environment.rank) + " could not meet the others at " + environment.master_address + ":" +
+                         std::to_string(environment.master_port) + ": " + what.substr(0, what.find('\n'))});
   }
 }
 
@@ -73,7 +74,8 @@ Job join(const JobOptions& given) {
   state->options = options;
   state->comm = sit_down(*environment, *store, options.control_deadline);
   Comm& comm = *state->comm;
-  state->collectives = gloo_collectives(store, environment->rank, environment->size, options.data_deadline, [&comm] { return comm.failure(); });
+  state->collectives =
+      gloo_collectives(store, environment->rank, environment->size, options.data_deadline, [&comm] { return comm.failure(); });
   barrier(comm, "join");  // so that rank 0's store is there until the last one has used it
   return Job(std::move(state));
 }

@@ -12,7 +12,9 @@ namespace {
 constexpr int most_ranks = 1 << 20;
 
 Error bad(const char* name, const std::string& what) {
-  return Error({.code = Code::invalid_argument, .what = std::string(name) + " " + what, .hint = "a launcher such as torchrun sets it; unset WORLD_SIZE to run alone"});
+  return Error({.code = Code::invalid_argument,
+                .what = std::string(name) + " " + what,
+                .hint = "a launcher such as torchrun sets it; unset WORLD_SIZE to run alone"});
 }
 
 std::optional<int> find_number(const Variables& variables, const char* name, int least, int most) {
@@ -20,7 +22,8 @@ std::optional<int> find_number(const Variables& variables, const char* name, int
   if (!text) return std::nullopt;
   int number = 0;
   const auto [end, failure] = std::from_chars(text, text + std::strlen(text), number);
-  if (failure != std::errc() || *end != '\0' || number < least || number > most) throw bad(name, "is '" + std::string(text) + "', which is no number from " + std::to_string(least) + " to " + std::to_string(most));
+  if (failure != std::errc() || *end != '\0' || number < least || number > most)
+    throw bad(name, "is '" + std::string(text) + "', which is no number from " + std::to_string(least) + " to " + std::to_string(most));
   return number;
 }
 
@@ -32,7 +35,9 @@ int number(const Variables& variables, const char* name, int least, int most) {
 
 }  // namespace
 
-int number_from(const Variables& variables, const char* name, int least, int most, int otherwise) { return find_number(variables, name, least, most).value_or(otherwise); }
+int number_from(const Variables& variables, const char* name, int least, int most, int otherwise) {
+  return find_number(variables, name, least, most).value_or(otherwise);
+}
 
 std::optional<LaunchEnvironment> launch_environment(const Variables& variables) {
   const auto size = find_number(variables, "WORLD_SIZE", 1, most_ranks);

@@ -13,7 +13,12 @@ namespace {
 using Settings = std::map<std::string, std::string>;
 
 // What torchrun sets for rank 5 of 8, the second one on its host, after one restart.
-const Settings torchrun{{"RANK", "5"},         {"WORLD_SIZE", "8"}, {"LOCAL_RANK", "1"}, {"MASTER_ADDR", "node0"}, {"MASTER_PORT", "29500"}, {"TORCHELASTIC_RESTART_COUNT", "1"},
+const Settings torchrun{{"RANK", "5"},
+                        {"WORLD_SIZE", "8"},
+                        {"LOCAL_RANK", "1"},
+                        {"MASTER_ADDR", "node0"},
+                        {"MASTER_PORT", "29500"},
+                        {"TORCHELASTIC_RESTART_COUNT", "1"},
                         {"TORCHELASTIC_USE_AGENT_STORE", "True"}};
 
 std::optional<LaunchEnvironment> environment_of(const Settings& settings) {
@@ -75,13 +80,26 @@ TEST(LaunchEnvironment, NamesTheVariableThatIsMissing) {
 }
 
 TEST(LaunchEnvironment, NamesTheVariableThatMakesNoSense) {
-  const Settings garbled[] = {{{"WORLD_SIZE", ""}},      {{"WORLD_SIZE", "0"}},       {{"WORLD_SIZE", "-1"}},
-                              {{"WORLD_SIZE", "two"}},   {{"WORLD_SIZE", "2000000"}}, {{"WORLD_SIZE", "99999999999999999999"}},
-                              {{"RANK", ""}},            {{"RANK", "-1"}},            {{"RANK", "8"}},
-                              {{"RANK", "3.5"}},         {{"RANK", " 3"}},            {{"RANK", "3 "}},
-                              {{"LOCAL_RANK", "x"}},     {{"LOCAL_RANK", "-1"}},      {{"TORCHELASTIC_RESTART_COUNT", "-1"}},
-                              {{"MASTER_PORT", "0"}},    {{"MASTER_PORT", "65536"}},  {{"MASTER_PORT", "http"}},
-                              {{"MASTER_PORT", "0x50"}}, {{"MASTER_PORT", "+80"}}};
+  const Settings garbled[] = {{{"WORLD_SIZE", ""}},
+                              {{"WORLD_SIZE", "0"}},
+                              {{"WORLD_SIZE", "-1"}},
+                              {{"WORLD_SIZE", "two"}},
+                              {{"WORLD_SIZE", "2000000"}},
+                              {{"WORLD_SIZE", "99999999999999999999"}},
+                              {{"RANK", ""}},
+                              {{"RANK", "-1"}},
+                              {{"RANK", "8"}},
+                              {{"RANK", "3.5"}},
+                              {{"RANK", " 3"}},
+                              {{"RANK", "3 "}},
+                              {{"LOCAL_RANK", "x"}},
+                              {{"LOCAL_RANK", "-1"}},
+                              {{"TORCHELASTIC_RESTART_COUNT", "-1"}},
+                              {{"MASTER_PORT", "0"}},
+                              {{"MASTER_PORT", "65536"}},
+                              {{"MASTER_PORT", "http"}},
+                              {{"MASTER_PORT", "0x50"}},
+                              {{"MASTER_PORT", "+80"}}};
   for (const Settings& one : garbled) {
     const auto& [name, value] = *one.begin();
     const Fault fault = fault_with(torchrun_with(name, value));

@@ -33,7 +33,9 @@ struct Shape {
   int root;
   bool operator==(const Shape&) const = default;
 };
-std::string describe(const Shape& shape) { return std::string(name(shape.kind)) + " of " + std::to_string(shape.numel) + " " + c10::toString(shape.dtype); }
+std::string describe(const Shape& shape) {
+  return std::string(name(shape.kind)) + " of " + std::to_string(shape.numel) + " " + c10::toString(shape.dtype);
+}
 
 struct Buffers {
   at::Tensor whole;  // 1-D
@@ -125,7 +127,8 @@ class ThreadCollectives final : public Collectives {
     if (!good) throw Error({.code = Code::invalid_argument, .what = std::string("a collective whose tensors do not fit: ") + what});
   }
   static void check_reduction(const at::Tensor& tensor, Reduce how) {
-    if (how == Reduce::mean && !at::isFloatingType(tensor.scalar_type())) throw Error({.code = Code::unsupported, .what = "the mean of integers"});
+    if (how == Reduce::mean && !at::isFloatingType(tensor.scalar_type()))
+      throw Error({.code = Code::unsupported, .what = "the mean of integers"});
   }
   static void throw_if_broken(const Table& table) {
     if (table.broken) throw Error(*table.broken);
@@ -143,8 +146,10 @@ class ThreadCollectives final : public Collectives {
         operation->buffers.resize(static_cast<size_t>(size()));
         if (shape.kind == Kind::all_reduce) operation->reduced = at::empty({shape.numel}, buffers.whole.options());
       } else if (*operation->shape != shape) {
-        table.broken = Fault{.code = Code::internal, .what = "ranks took different ways: collective " + std::to_string(number) + " is " + describe(*operation->shape) + " on rank " +
-                                                             std::to_string(operation->first_rank) + " and " + describe(shape) + " on rank " + std::to_string(rank_)};
+        table.broken = Fault{.code = Code::internal,
+                             .what = "ranks took different ways: collective " + std::to_string(number) + " is " +
+                                     describe(*operation->shape) + " on rank " + std::to_string(operation->first_rank) + " and " +
+                                     describe(shape) + " on rank " + std::to_string(rank_)};
         throw_if_broken(table);
       }
       operation->buffers[static_cast<size_t>(rank_)] = std::move(buffers);
@@ -182,7 +187,9 @@ class ThreadCollectives final : public Collectives {
         mine.shard.copy_(reduce(operation, [&](const at::Tensor& whole) { return whole.narrow(0, rank_ * shape.numel, shape.numel); }));
         break;
       case Kind::all_reduce:
-        share(operation.reduced, rank_, size()).copy_(reduce(operation, [&](const at::Tensor& whole) { return share(whole, rank_, size()); }));
+        share(operation.reduced, rank_, size()).copy_(reduce(operation, [&](const at::Tensor& whole) {
+          return share(whole, rank_, size());
+        }));
         break;
       case Kind::broadcast: copy(mine.whole, buffers_of(operation, shape.root).whole); break;
     }
@@ -213,7 +220,8 @@ class ThreadCollectives final : public Collectives {
 
   void wait_for_all(Operation& operation, const int& counter, const char* what, uint64_t number) {
     const bool all = shared_->table.when(
-        Deadline::after(shared_->deadline), [&](const Table& table) { return table.broken || counter == size(); }, [](const Table& table) { throw_if_broken(table); });
+        Deadline::after(shared_->deadline), [&](const Table& table) { return table.broken || counter == size(); },
+        [](const Table& table) { throw_if_broken(table); });
     if (all) return;
     shared_->table.with([&](Table& table) {
       throw_if_broken(table);
@@ -221,8 +229,10 @@ class ThreadCollectives final : public Collectives {
       for (int r = 0; r < size(); ++r) {
         if (!buffers_of(operation, r).whole.defined()) missing += (missing.empty() ? " of rank " : ", ") + std::to_string(r);
       }
-      table.broken = Fault{.code = Code::timeout, .what = "no word" + missing + " for " + std::to_string(shared_->deadline.count()) + " ms, waiting for all ranks to " + what +
-                                                          " collective " + std::to_string(number) + ", " + describe(*operation.shape)};
+      table.broken =
+          Fault{.code = Code::timeout,
+                .what = "no word" + missing + " for " + std::to_string(shared_->deadline.count()) + " ms, waiting for all ranks to " +
+                        what + " collective " + std::to_string(number) + ", " + describe(*operation.shape)};
       throw_if_broken(table);
     });
   }

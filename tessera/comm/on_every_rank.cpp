@@ -46,7 +46,8 @@ std::vector<Bytes> answer_all(std::vector<Bytes> messages, Phase phase, const Co
 
 Bytes agree(Comm& comm, Phase phase, const std::function<Bytes()>& mine, const Combine& lead) {
   const Outcome<Bytes> outcome = capture(mine);
-  const Bytes answer = comm.round(name(phase), encode_outcome(outcome), [&](std::vector<Bytes> all) { return answer_all(std::move(all), phase, lead); });
+  const Bytes answer =
+      comm.round(name(phase), encode_outcome(outcome), [&](std::vector<Bytes> all) { return answer_all(std::move(all), phase, lead); });
   return decode_outcome(answer).or_throw();
 }
 
@@ -86,18 +87,24 @@ Fault decode_fault(std::span<const std::byte> bytes) {
 }
 
 Fault root_cause(const std::vector<std::pair<int, Fault>>& faults, Phase phase) {
-  const auto first = std::ranges::min_element(faults, {}, [](const auto& failed) { return std::pair(says_only_that_others_failed(failed.second), failed.first); });
+  const auto first = std::ranges::min_element(
+      faults, {}, [](const auto& failed) { return std::pair(says_only_that_others_failed(failed.second), failed.first); });
   Fault cause = first->second;
   if (cause.rank >= 0) return cause;  // all ranks agreed on it before
-  cause.same_on = static_cast<int>(std::ranges::count_if(faults, [&](const auto& failed) {
-                    return failed.second.code == cause.code && failed.second.what == cause.what && failed.second.os_errno == cause.os_errno;
-                  })) - 1;
+  cause.same_on = static_cast<int>(std::ranges::count_if(faults,
+                                                         [&](const auto& failed) {
+                                                           return failed.second.code == cause.code && failed.second.what == cause.what &&
+                                                                  failed.second.os_errno == cause.os_errno;
+                                                         })) -
+                  1;
   cause.rank = first->first;
   if (cause.phase == Phase::none) cause.phase = phase;
   return cause;
 }
 
-Bytes through_leader(Comm& comm, Phase phase, const std::function<Bytes()>& mine, const Combine& lead) { return agree(comm, phase, mine, lead); }
+Bytes through_leader(Comm& comm, Phase phase, const std::function<Bytes()>& mine, const Combine& lead) {
+  return agree(comm, phase, mine, lead);
+}
 
 std::vector<Bytes> on_every_rank_bytes(Comm& comm, Phase phase, const std::function<Bytes()>& work) {
   const Bytes answer = agree(comm, phase, work, [](std::vector<Bytes> all) {
@@ -125,8 +132,7 @@ void on_every_rank(Comm& comm, Phase phase, const std::function<void()>& work) {
 }
 
 Bytes on_leader(Comm& comm, Phase phase, const std::function<Bytes()>& work) {
-  return agree(
-      comm, phase, [] { return Bytes{}; }, [&](std::vector<Bytes> all) { return std::vector<Bytes>(all.size(), work()); });
+  return agree(comm, phase, [] { return Bytes{}; }, [&](std::vector<Bytes> all) { return std::vector<Bytes>(all.size(), work()); });
 }
 
 }  // namespace tessera

@@ -34,8 +34,15 @@ TEST(RootCause, KeepsARankAndAPhaseThatAreThere) {
 }
 
 TEST(FaultOnTheWire, ComesBackAsItWas) {
-  const Fault fault{.code = Code::corrupt, .what = "file ends early", .file = "__3_0.distcp", .offset_bytes = 1 << 30, .os_errno = 5,
-                    .hint = "restore it", .rank = 3, .phase = Phase::check, .same_on = 511};
+  const Fault fault{.code = Code::corrupt,
+                    .what = "file ends early",
+                    .file = "__3_0.distcp",
+                    .offset_bytes = 1 << 30,
+                    .os_errno = 5,
+                    .hint = "restore it",
+                    .rank = 3,
+                    .phase = Phase::check,
+                    .same_on = 511};
   EXPECT_EQ(decode_fault(encode(fault)), fault);
 }
 
@@ -84,22 +91,27 @@ TEST(ThroughLeader, DoesNotLeadWhereOneRankFailed) {
   std::atomic<bool> led = false;
   const auto outcomes = run_as_ranks(comms, [&](Comm& comm) {
     through_leader(
-        comm, Phase::describe, [&]() -> Bytes { return comm.rank() == 2 ? throw Error({.code = Code::mismatch, .what = "no such key"}) : Bytes{}; },
+        comm, Phase::describe,
+        [&]() -> Bytes { return comm.rank() == 2 ? throw Error({.code = Code::mismatch, .what = "no such key"}) : Bytes{}; },
         [&](std::vector<Bytes> all) {
           led = true;
           return all;
         });
   });
   EXPECT_FALSE(led);
-  for (const auto& outcome : outcomes) EXPECT_EQ(outcome.fault, (Fault{.code = Code::mismatch, .what = "no such key", .rank = 2, .phase = Phase::describe}));
+  for (const auto& outcome : outcomes)
+    EXPECT_EQ(outcome.fault, (Fault{.code = Code::mismatch, .what = "no such key", .rank = 2, .phase = Phase::describe}));
 }
 
 TEST(ThroughLeader, AFailureToLeadIsEveryRanks) {
   Comms comms = thread_comms(3);
   const auto outcomes = run_as_ranks(comms, [&](Comm& comm) {
-    through_leader(comm, Phase::publish, [] { return Bytes{}; }, [](std::vector<Bytes>) -> std::vector<Bytes> { throw Error({.code = Code::exists, .what = "step 7"}); });
+    through_leader(
+        comm, Phase::publish, [] { return Bytes{}; },
+        [](std::vector<Bytes>) -> std::vector<Bytes> { throw Error({.code = Code::exists, .what = "step 7"}); });
   });
-  for (const auto& outcome : outcomes) EXPECT_EQ(outcome.fault, (Fault{.code = Code::exists, .what = "step 7", .rank = 0, .phase = Phase::publish}));
+  for (const auto& outcome : outcomes)
+    EXPECT_EQ(outcome.fault, (Fault{.code = Code::exists, .what = "step 7", .rank = 0, .phase = Phase::publish}));
 }
 
 }  // namespace

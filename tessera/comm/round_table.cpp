@@ -16,8 +16,9 @@ RoundTable::RoundTable(int ranks, Milliseconds deadline) : ranks_(static_cast<si
 void RoundTable::arrive(int rank, std::string_view purpose, Bytes message, Time now) {
   if (broken_) return;
   if (at(rank).here) {
-    return break_with({.code = Code::internal,
-                       .what = "rank " + std::to_string(rank) + " began '" + std::string(purpose) + "' before '" + purpose_ + "' was answered"});
+    return break_with(
+        {.code = Code::internal,
+         .what = "rank " + std::to_string(rank) + " began '" + std::string(purpose) + "' before '" + purpose_ + "' was answered"});
   }
   if (arrived_ == 0) {
     purpose_ = purpose;
@@ -63,7 +64,8 @@ void RoundTable::leave(int rank) {
 }
 
 void RoundTable::lose(int rank, std::string_view how) {
-  break_with({.code = Code::peer_lost, .what = "rank " + std::to_string(rank) + " is gone: " + std::string(how) + "; last seen at: " + at(rank).doing});
+  break_with({.code = Code::peer_lost,
+              .what = "rank " + std::to_string(rank) + " is gone: " + std::string(how) + "; last seen at: " + at(rank).doing});
 }
 
 void RoundTable::break_with(const Fault& fault) {
@@ -77,7 +79,8 @@ std::optional<RoundTable::Time> RoundTable::check(Time now) {
   for (const int rank : missed) first = std::min(first, std::max(at(rank).progress, waiting_since_) + deadline_);
   if (now < first) return first;
   break_with({.code = Code::timeout,
-              .what = "no progress for " + std::to_string(deadline_.count()) + " ms while waiting for '" + purpose_ + "': " + with_doings(missed)});
+              .what = "no progress for " + std::to_string(deadline_.count()) + " ms while waiting for '" + purpose_ +
+                      "': " + with_doings(missed)});
   return std::nullopt;
 }
 

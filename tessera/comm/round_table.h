@@ -1,6 +1,7 @@
 // tessera/comm/round_table.h: who has arrived at the round, who is missed, and when that is an error.
 // The leader's side of every Comm, as a value: it neither waits nor sends, and is told the time.
-// Invariants  I1 One round is open at a time. It is complete once every rank has arrived, and the next one opens when the leader has answered.
+// Invariants  I1 One round is open at a time. It is complete once every rank has arrived, and the next one opens when the leader has
+// answered.
 //             I2 Once broken, it stays broken by the first fault.
 #pragma once
 

@@ -61,7 +61,8 @@ class ThreadComm final : public Comm {
 
   void lead(const Combine& combine) {
     std::vector<Bytes> messages;
-    wait([](const Table& table) { return table.rounds.complete() && !table.rounds.broken(); }, [&](Table& table) { messages = table.rounds.take_messages(); });
+    wait([](const Table& table) { return table.rounds.complete() && !table.rounds.broken(); },
+         [&](Table& table) { messages = table.rounds.take_messages(); });
     Outcome<std::vector<Bytes>> combined = capture([&] { return combine(std::move(messages)); });
     assert(!combined || combined.value->size() == static_cast<size_t>(size_));  // a Combine answers every rank
     shared_->table.with([&](Table& table) {

@@ -23,12 +23,18 @@ struct TypedStorage {
   DType dtype;
 };
 constexpr std::array typed_storages = {
-    TypedStorage{"torch DoubleStorage", DType::float64},       TypedStorage{"torch FloatStorage", DType::float32},
-    TypedStorage{"torch HalfStorage", DType::float16},         TypedStorage{"torch BFloat16Storage", DType::bfloat16},
-    TypedStorage{"torch LongStorage", DType::int64},           TypedStorage{"torch IntStorage", DType::int32},
-    TypedStorage{"torch ShortStorage", DType::int16},          TypedStorage{"torch CharStorage", DType::int8},
-    TypedStorage{"torch ByteStorage", DType::uint8},           TypedStorage{"torch BoolStorage", DType::boolean},
-    TypedStorage{"torch ComplexFloatStorage", DType::complex64}, TypedStorage{"torch ComplexDoubleStorage", DType::complex128},
+    TypedStorage{"torch DoubleStorage", DType::float64},
+    TypedStorage{"torch FloatStorage", DType::float32},
+    TypedStorage{"torch HalfStorage", DType::float16},
+    TypedStorage{"torch BFloat16Storage", DType::bfloat16},
+    TypedStorage{"torch LongStorage", DType::int64},
+    TypedStorage{"torch IntStorage", DType::int32},
+    TypedStorage{"torch ShortStorage", DType::int16},
+    TypedStorage{"torch CharStorage", DType::int8},
+    TypedStorage{"torch ByteStorage", DType::uint8},
+    TypedStorage{"torch BoolStorage", DType::boolean},
+    TypedStorage{"torch ComplexFloatStorage", DType::complex64},
+    TypedStorage{"torch ComplexDoubleStorage", DType::complex128},
 };
 constexpr const char* untyped_storage = "torch.storage UntypedStorage";
 constexpr const char* rebuild_v2 = "torch._utils _rebuild_tensor_v2";
@@ -78,7 +84,8 @@ ArchiveReader::ArchiveReader(const ByteSource& source) : source_(source), zip_(s
   if (!std::ranges::all_of(zip_.records(), [&](const ZipRecord& record) { return record.name.starts_with(prefix_); })) {
     throw corrupt_at(source, 0, "a record outside the archive's folder");
   }
-  if (zip_.find(prefix_ + "constants.pkl")) throw Error({.code = Code::unsupported, .what = "a TorchScript archive", .file = source.file(), .offset_bytes = source.origin_bytes()});
+  if (zip_.find(prefix_ + "constants.pkl"))
+    throw Error({.code = Code::unsupported, .what = "a TorchScript archive", .file = source.file(), .offset_bytes = source.origin_bytes()});
   const ZipRecord* version = zip_.find(prefix_ + "version");
   if (!version) version = zip_.find(prefix_ + ".data/version");
   if (!version) throw corrupt_at(source, 0, "an archive without a version");
@@ -87,7 +94,11 @@ ArchiveReader::ArchiveReader(const ByteSource& source) : source_(source), zip_(s
   const auto parsed = std::from_chars(as_text(text).data(), as_text(text).data() + text.size(), number);
   const auto rest = as_text(text).substr(static_cast<size_t>(parsed.ptr - as_text(text).data()));
   if (parsed.ec != std::errc() || (rest != "" && rest != "\n")) throw corrupt_at(source, 0, "an archive whose version is no number");
-  if (number < 1 || number > 10) throw Error({.code = Code::unsupported, .what = "an archive of version " + std::to_string(number), .file = source.file(), .offset_bytes = source.origin_bytes()});
+  if (number < 1 || number > 10)
+    throw Error({.code = Code::unsupported,
+                 .what = "an archive of version " + std::to_string(number),
+                 .file = source.file(),
+                 .offset_bytes = source.origin_bytes()});
   if (const ZipRecord* order = zip_.find(prefix_ + "byteorder")) {
     const Bytes word = zip_.read(*order, small_record_bytes);
     big_endian_ = as_text(word) == "big";
@@ -109,21 +120,26 @@ const ZipRecord& ArchiveReader::storage(const std::string& key) const {
 
 Sizes sizes_of(const Node& node, const std::string& file) {
   const Node* tuple = &node;
-  if (node.kind == Kind::call && node.items[0]->text == "torch Size" && node.items[1]->items.size() == 1 && node.set.empty()) tuple = node.items[1]->items[0];
+  if (node.kind == Kind::call && node.items[0]->text == "torch Size" && node.items[1]->items.size() == 1 && node.set.empty())
+    tuple = node.items[1]->items[0];
   Sizes sizes;
-  const bool all_ints = tuple->kind == Kind::tuple && std::ranges::all_of(tuple->items, [](const Node* item) { return item->kind == Kind::integer; });
+  const bool all_ints =
+      tuple->kind == Kind::tuple && std::ranges::all_of(tuple->items, [](const Node* item) { return item->kind == Kind::integer; });
   if (!all_ints) throw Error({.code = Code::corrupt, .what = "a shape that is no tuple of ints", .file = file});
   for (const Node* item : tuple->items) sizes.push_back(item->integer);
   return sizes;
 }
 
-bool is_tensor(const Node& node) { return node.kind == Kind::call && (node.items[0]->text == rebuild_v2 || node.items[0]->text == rebuild_v3); }
+bool is_tensor(const Node& node) {
+  return node.kind == Kind::call && (node.items[0]->text == rebuild_v2 || node.items[0]->text == rebuild_v3);
+}
 
 namespace {
 
 StorageId storage_id(const Node& node, const ByteSource& source) {
   const auto fail = [&](const char* what) { return corrupt_at(source, 0, what); };
-  if (node.kind != Kind::persistent || node.items[0]->kind != Kind::tuple || node.items[0]->items.size() != 5) throw fail("a tensor without a storage");
+  if (node.kind != Kind::persistent || node.items[0]->kind != Kind::tuple || node.items[0]->items.size() != 5)
+    throw fail("a tensor without a storage");
   const auto& fields = node.items[0]->items;
   if (fields[0]->kind != Kind::text || fields[0]->text != "storage" || fields[1]->kind != Kind::global || fields[2]->kind != Kind::text ||
       fields[3]->kind != Kind::text || fields[4]->kind != Kind::integer) {
@@ -131,15 +147,21 @@ StorageId storage_id(const Node& node, const ByteSource& source) {
   }
   StorageId id{std::nullopt, fields[2]->text, fields[4]->integer};
   if (fields[1]->text == untyped_storage) return id;
-  const auto typed = std::ranges::find(typed_storages, fields[1]->text, [](const TypedStorage& storage) { return std::string(storage.global); });
-  if (typed == typed_storages.end()) throw Error({.code = Code::unsupported, .what = "the storage class '" + fields[1]->text + "'", .file = source.file(), .offset_bytes = source.origin_bytes()});
+  const auto typed =
+      std::ranges::find(typed_storages, fields[1]->text, [](const TypedStorage& storage) { return std::string(storage.global); });
+  if (typed == typed_storages.end())
+    throw Error({.code = Code::unsupported,
+                 .what = "the storage class '" + fields[1]->text + "'",
+                 .file = source.file(),
+                 .offset_bytes = source.origin_bytes()});
   id.dtype = typed->dtype;
   return id;
 }
 
 bool flag(const Node& metadata, const char* name) {
   for (size_t i = 0; i + 1 < metadata.items.size(); i += 2) {
-    if (metadata.items[i]->kind == Kind::text && metadata.items[i]->text == name) return metadata.items[i + 1]->kind == Kind::boolean && metadata.items[i + 1]->boolean;
+    if (metadata.items[i]->kind == Kind::text && metadata.items[i]->text == name)
+      return metadata.items[i + 1]->kind == Kind::boolean && metadata.items[i + 1]->boolean;
   }
   return false;
 }
@@ -172,13 +194,18 @@ TensorItem tensor_of(const Node& node, const ArchiveReader& archive) {
   if (arguments.size() != fixed && arguments.size() != fixed + 1) throw fail("a tensor of too many or too few arguments");
   if (arguments[1]->kind != Kind::integer || arguments[4]->kind != Kind::boolean) throw fail("a tensor whose arguments are not torch's");
   const Node& hooks = *arguments[5];
-  if (hooks.kind != Kind::call || hooks.items[0]->text != ordered_dict || !hooks.items[1]->items.empty() || !hooks.set.empty()) throw fail("a tensor with hooks");
+  if (hooks.kind != Kind::call || hooks.items[0]->text != ordered_dict || !hooks.items[1]->items.empty() || !hooks.set.empty())
+    throw fail("a tensor with hooks");
   const StorageId id = storage_id(*arguments[0], source);
   TensorItem tensor;
   if (v3) {
     if (arguments[6]->kind != Kind::global || !arguments[6]->text.starts_with("torch ")) throw fail("a tensor whose dtype is no dtype");
     const auto dtype = dtype_named(std::string_view(arguments[6]->text).substr(6));
-    if (!dtype) throw Error({.code = Code::unsupported, .what = "the dtype '" + arguments[6]->text + "'", .file = source.file(), .offset_bytes = source.origin_bytes()});
+    if (!dtype)
+      throw Error({.code = Code::unsupported,
+                   .what = "the dtype '" + arguments[6]->text + "'",
+                   .file = source.file(),
+                   .offset_bytes = source.origin_bytes()});
     tensor.dtype = *dtype;
     if (id.dtype) throw fail("a storage class where bytes were expected");
   } else {

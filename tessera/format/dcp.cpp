@@ -70,7 +70,9 @@ class Record {
   std::map<std::string, const Node*> fields_;
 };
 
-bool is_a(const Node& node, const char* type) { return (node.kind == Kind::call || node.kind == Kind::object) && node.items[0]->text == type; }
+bool is_a(const Node& node, const char* type) {
+  return (node.kind == Kind::call || node.kind == Kind::object) && node.items[0]->text == type;
+}
 
 // A dict with string keys, each once.
 template <class Work>
@@ -88,8 +90,11 @@ DType dtype_of(const Node& properties, const std::string& key) {
   const Node* dtype = nullptr;
   const bool known = is_a(properties, properties_class) || is_a(properties, old_properties_class);
   if (known && properties.kind == Kind::call && !properties.items[1]->items.empty()) dtype = properties.items[1]->items[0];
-  if (known && properties.kind == Kind::object && properties.state && properties.state->kind == Kind::tuple && properties.state->items.size() == 5) dtype = properties.state->items[0];
-  if (!dtype || dtype->kind != Kind::global || !dtype->text.starts_with("torch ")) throw bad("the properties of " + quoted(key) + " are not torch's");
+  if (known && properties.kind == Kind::object && properties.state && properties.state->kind == Kind::tuple &&
+      properties.state->items.size() == 5)
+    dtype = properties.state->items[0];
+  if (!dtype || dtype->kind != Kind::global || !dtype->text.starts_with("torch "))
+    throw bad("the properties of " + quoted(key) + " are not torch's");
   const auto named = dtype_named(std::string_view(dtype->text).substr(6));
   if (!named) throw bad("the dtype '" + dtype->text + "' of " + quoted(key), Code::unsupported);
   return *named;
@@ -102,7 +107,8 @@ TensorEntry tensor_of_record(const Node& node, const std::string& key) {
     const Record chunk(*item, chunk_class, {"offsets", "sizes"});
     entry.chunks.push_back({{sizes_of(chunk.at("offsets"), metadata_file), sizes_of(chunk.at("sizes"), metadata_file)}, {}});
     const Box& box = entry.chunks.back().box;
-    if (box.offsets.size() != entry.sizes.size() || box.sizes.size() != entry.sizes.size()) throw bad("a chunk of " + quoted(key) + " with other dimensions than the tensor");
+    if (box.offsets.size() != entry.sizes.size() || box.sizes.size() != entry.sizes.size())
+      throw bad("a chunk of " + quoted(key) + " with other dimensions than the tensor");
   }
   return entry;
 }
@@ -112,7 +118,10 @@ using Places = std::map<std::pair<std::string, std::optional<Sizes>>, Extent>;
 
 Extent extent_of(const Node& node) {
   const Record record(node, info_class, {"relative_path", "offset", "length", "transform_descriptors"});
-  Extent at{record.at("relative_path", Kind::text).text, record.at("offset", Kind::integer).integer, record.at("length", Kind::integer).integer, {}};
+  Extent at{record.at("relative_path", Kind::text).text,
+            record.at("offset", Kind::integer).integer,
+            record.at("length", Kind::integer).integer,
+            {}};
   if (const Node* transforms = record.find("transform_descriptors")) {
     if (transforms->kind != Kind::list) throw bad("transforms that are no list");
     for (const Node* transform : transforms->items) {
@@ -130,7 +139,8 @@ Places places_of(const Node& storage_data) {
     std::optional<Sizes> offset;
     if (const Node* node = index.find("offset")) offset = sizes_of(*node, metadata_file);
     const std::string& key = index.at("fqn", Kind::text).text;
-    if (!places.emplace(std::pair(key, std::move(offset)), extent_of(*storage_data.items[i + 1])).second) throw bad("two places for one chunk of " + quoted(key));
+    if (!places.emplace(std::pair(key, std::move(offset)), extent_of(*storage_data.items[i + 1])).second)
+      throw bad("two places for one chunk of " + quoted(key));
   }
   return places;
 }
@@ -167,9 +177,13 @@ void read_marker(const std::string& marker, Manifest& manifest) {
   const char* const first = marker.data() + marker_prefix.size();
   const char* const last = marker.data() + std::min(space, marker.size());
   const auto [end, failure] = std::from_chars(first, last, manifest.writer_version);
-  if (space == std::string::npos || failure != std::errc() || end != last || manifest.writer_version < 0) throw bad("a damaged tessera name tag");
+  if (space == std::string::npos || failure != std::errc() || end != last || manifest.writer_version < 0)
+    throw bad("a damaged tessera name tag");
   if (manifest.writer_version > newest_version) {
-    throw Error({.code = Code::unsupported, .what = "written by a newer tessera (" + marker.substr(0, space) + ")", .file = metadata_file, .hint = "update tessera to read it"});
+    throw Error({.code = Code::unsupported,
+                 .what = "written by a newer tessera (" + marker.substr(0, space) + ")",
+                 .file = metadata_file,
+                 .hint = "update tessera to read it"});
   }
   manifest.save_id = marker.substr(space + 1);
 }
@@ -261,7 +275,8 @@ Manifest decode_metadata(std::span<const std::byte> bytes, const Limits& limits)
   // Paths of keys that hold nothing count too: they say what the nesting is.
   std::map<std::string, KeyPath> planned;
   if (root.find("planner_data")) {
-    for_each_item(root.at("planner_data", Kind::dict), [&](const std::string& key, const Node& node) { planned.emplace(key, path_of(node, key)); });
+    for_each_item(root.at("planner_data", Kind::dict),
+                  [&](const std::string& key, const Node& node) { planned.emplace(key, path_of(node, key)); });
   }
   std::map<std::string, const KeyPath*> paths;
   for (const auto& [key, path] : planned) paths.emplace(key, &path);
@@ -282,7 +297,8 @@ Manifest decode_metadata(std::span<const std::byte> bytes, const Limits& limits)
 
 Bytes encode_metadata(const Manifest& manifest) {
   PickleWriter out;
-  if (manifest.writer_version >= 0) out.marker(std::string(marker_prefix) + std::to_string(manifest.writer_version) + " " + manifest.save_id);
+  if (manifest.writer_version >= 0)
+    out.marker(std::string(marker_prefix) + std::to_string(manifest.writer_version) + " " + manifest.save_id);
   out.global(metadata_class);
   out.mark();
   out.empty_dict();

@@ -43,7 +43,9 @@ ItemFrame item_frame(DType dtype, std::span<const int64_t> sizes) {
 
 Bytes item_head(DType dtype, std::span<const int64_t> sizes, uint32_t data_crc) { return lay_out(dtype, sizes, data_crc).head; }
 
-Bytes item_tail(DType dtype, std::span<const int64_t> sizes, uint32_t data_crc) { return lay_out(dtype, sizes, data_crc).layout.directory(); }
+Bytes item_tail(DType dtype, std::span<const int64_t> sizes, uint32_t data_crc) {
+  return lay_out(dtype, sizes, data_crc).layout.directory();
+}
 
 TensorItem read_tensor_item(const ByteSource& item) {
   const ArchiveReader archive(item);

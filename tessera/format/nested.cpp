@@ -82,7 +82,8 @@ void check_paths(const std::map<std::string, const KeyPath*>& paths, Code code) 
     for (const PathElement& element : *path) {
       const auto* index = std::get_if<int64_t>(&element);
       if (index && (*index < 0 || *index >= most)) throw fail("has a list index that cannot be");
-      if (!becomes(*at, index ? Container::Kind::list : Container::Kind::dict)) throw fail("goes through what another key has as something else");
+      if (!becomes(*at, index ? Container::Kind::list : Container::Kind::dict))
+        throw fail("goes through what another key has as something else");
       at = &at->inner[element];
     }
     // A leaf is marked by an inner name, so that a second key with its path is found as one that goes through it.

@@ -124,7 +124,8 @@ class Decoder {
   }
 
   Value device(const std::vector<const Node*>& arguments) const {
-    const bool good = (arguments.size() == 1 || arguments.size() == 2) && arguments[0]->kind == Kind::text && (arguments.size() == 1 || arguments[1]->kind == Kind::integer);
+    const bool good = (arguments.size() == 1 || arguments.size() == 2) && arguments[0]->kind == Kind::text &&
+                      (arguments.size() == 1 || arguments[1]->kind == Kind::integer);
     if (!good) throw fail("a device that is not named as torch does");
     return Value::TorchDevice{arguments[0]->text + (arguments.size() == 2 ? ":" + std::to_string(arguments[1]->integer) : "")};
   }
@@ -138,7 +139,8 @@ class Decoder {
 
   Value object(const Node& node) const {
     const std::string& type = node.items[0]->text;
-    const bool bytes_io = type == "_io BytesIO" && node.items[1]->items.empty() && node.state && node.state->kind == Kind::tuple && node.state->items.size() == 3;
+    const bool bytes_io = type == "_io BytesIO" && node.items[1]->items.empty() && node.state && node.state->kind == Kind::tuple &&
+                          node.state->items.size() == 3;
     if (!bytes_io) throw Unknown{type};
     return Value::ByteString{plain_bytes(*node.state->items[0]), BytesKind::bytes_io};
   }
@@ -147,7 +149,8 @@ class Decoder {
     const TensorItem item = tensor_of(node, archive_);
     if (item.conjugate || item.negative || item.big_endian) throw Unknown{node.items[0]->text};  // kept as it is rather than computed on
     // Strides of 0 make much of little: what is decoded must not be larger than what was read.
-    if (checked_multiply(volume(item.sizes), element_bytes(item.dtype)) > std::max<int64_t>(item.data_bytes, 0)) throw Unknown{node.items[0]->text};
+    if (checked_multiply(volume(item.sizes), element_bytes(item.dtype)) > std::max<int64_t>(item.data_bytes, 0))
+      throw Unknown{node.items[0]->text};
     // The name of a storage is found again through its place: tensor_of has checked it.
     const Node& id = *node.items[1]->items[0]->items[0];
     Bytes storage = archive_.read(archive_.storage(id.items[2]->text));
@@ -281,7 +284,8 @@ class Encoder {
   }
 
   void put(const Value::Tensor& value) {
-    if (static_cast<int64_t>(value.data.size()) != volume(value.sizes) * element_bytes(value.dtype)) throw Error({.code = Code::invalid_argument, .what = "a tensor whose bytes do not fit its shape"});
+    if (static_cast<int64_t>(value.data.size()) != volume(value.sizes) * element_bytes(value.dtype))
+      throw Error({.code = Code::invalid_argument, .what = "a tensor whose bytes do not fit its shape"});
     write_tensor(out, value.dtype, value.sizes, std::to_string(tensors.size()));
     tensors.push_back(&value);
   }

@@ -298,7 +298,9 @@ class PickleMachine {
   std::unordered_map<uint32_t, Node*> memo_;
 };
 
-Pickle::Pickle(std::span<const std::byte> bytes, const PickleLimits& limits, std::string file) { PickleMachine(*this, bytes, limits, std::move(file)).run(); }
+Pickle::Pickle(std::span<const std::byte> bytes, const PickleLimits& limits, std::string file) {
+  PickleMachine(*this, bytes, limits, std::move(file)).run();
+}
 
 PickleWriter::PickleWriter() {
   op(0x80);
@@ -347,7 +349,8 @@ void PickleWriter::real(double value) {
 }
 
 void PickleWriter::text(std::string_view value) {
-  if (value.size() > std::numeric_limits<uint32_t>::max()) throw Error({.code = Code::limit, .what = "a string of 4 GiB or more cannot be written"});
+  if (value.size() > std::numeric_limits<uint32_t>::max())
+    throw Error({.code = Code::limit, .what = "a string of 4 GiB or more cannot be written"});
   op('X');
   out_.put(static_cast<uint32_t>(value.size()));
   out_.put_raw(as_bytes(value));

@@ -54,10 +54,15 @@ End read_end(const ByteSource& source) {
   const int64_t at = find_end(source, tail);
   ByteReader in{std::span(tail).subspan(static_cast<size_t>(at - (source.size_bytes() - static_cast<int64_t>(tail.size()))))};
   in.get<uint32_t>();
-  const auto disk = in.get<uint16_t>(), directory_disk = in.get<uint16_t>(), entries_here = in.get<uint16_t>(), entries = in.get<uint16_t>();
+  const auto disk = in.get<uint16_t>(), directory_disk = in.get<uint16_t>(), entries_here = in.get<uint16_t>(),
+             entries = in.get<uint16_t>();
   const auto directory_bytes = in.get<uint32_t>(), directory_at = in.get<uint32_t>();
   End end{entries, directory_bytes, directory_at, at};
-  if (disk != directory_disk || entries_here != entries || (disk != 0 && disk != full16)) throw Error({.code = Code::unsupported, .what = "a zip archive of several disks", .file = source.file(), .offset_bytes = source.origin_bytes() + at});
+  if (disk != directory_disk || entries_here != entries || (disk != 0 && disk != full16))
+    throw Error({.code = Code::unsupported,
+                 .what = "a zip archive of several disks",
+                 .file = source.file(),
+                 .offset_bytes = source.origin_bytes() + at});
   const bool full = entries == full16 || directory_bytes == full32 || directory_at == full32;
   std::optional<ByteReader> locator;
   Bytes locator_bytes;
@@ -77,16 +82,19 @@ End read_end(const ByteSource& source) {
   }
   const Bytes record = read_some(source, static_cast<int64_t>(zip64_at), zip64_end_bytes);
   ByteReader wide(record);
-  if (wide.get<uint32_t>() != zip64_end_magic) throw corrupt_at(source, static_cast<int64_t>(zip64_at), "no zip64 end record where the locator says");
+  if (wide.get<uint32_t>() != zip64_end_magic)
+    throw corrupt_at(source, static_cast<int64_t>(zip64_at), "no zip64 end record where the locator says");
   wide.get_raw(8 + 2 + 2);
-  if (wide.get<uint32_t>() != 0 || wide.get<uint32_t>() != 0) throw corrupt_at(source, static_cast<int64_t>(zip64_at), "a zip archive of several disks");
+  if (wide.get<uint32_t>() != 0 || wide.get<uint32_t>() != 0)
+    throw corrupt_at(source, static_cast<int64_t>(zip64_at), "a zip archive of several disks");
   End large;
   const auto here = wide.get<uint64_t>();
   large.entries = wide.get<uint64_t>();
   large.directory_bytes = wide.get<uint64_t>();
   large.directory_at = wide.get<uint64_t>();
   large.limit = static_cast<int64_t>(zip64_at);
-  const bool agrees = here == large.entries && (entries == full16 || entries == large.entries) && (directory_bytes == full32 || directory_bytes == large.directory_bytes) &&
+  const bool agrees = here == large.entries && (entries == full16 || entries == large.entries) &&
+                      (directory_bytes == full32 || directory_bytes == large.directory_bytes) &&
                       (directory_at == full32 || directory_at == large.directory_at);
   if (!agrees) throw corrupt_at(source, at, "two end records that disagree");
   return large;
@@ -127,7 +135,8 @@ class Zip64Extra {
 
 // One entry of the directory, checked by itself.
 ZipRecord read_entry(const ByteSource& source, ByteReader& in, int64_t at, int64_t directory_at) {
-  if (in.left() < static_cast<size_t>(central_bytes) || in.get<uint32_t>() != central_magic) throw corrupt_at(source, at, "a damaged zip directory");
+  if (in.left() < static_cast<size_t>(central_bytes) || in.get<uint32_t>() != central_magic)
+    throw corrupt_at(source, at, "a damaged zip directory");
   in.get_raw(4);
   ZipRecord record;
   record.flags = in.get<uint16_t>();
@@ -135,7 +144,8 @@ ZipRecord read_entry(const ByteSource& source, ByteReader& in, int64_t at, int64
   in.get_raw(4);
   record.crc = in.get<uint32_t>();
   const auto packed = in.get<uint32_t>(), size = in.get<uint32_t>();
-  const auto name_bytes = in.get<uint16_t>(), extra_bytes = in.get<uint16_t>(), comment_bytes = in.get<uint16_t>(), disk = in.get<uint16_t>();
+  const auto name_bytes = in.get<uint16_t>(), extra_bytes = in.get<uint16_t>(), comment_bytes = in.get<uint16_t>(),
+             disk = in.get<uint16_t>();
   in.get_raw(6);
   const auto header_at = in.get<uint32_t>();
   if (in.left() < size_t{name_bytes} + extra_bytes + comment_bytes) throw corrupt_at(source, at, "a damaged zip directory");
@@ -143,7 +153,9 @@ ZipRecord read_entry(const ByteSource& source, ByteReader& in, int64_t at, int64
   Zip64Extra extra(source, at, in.get_raw(extra_bytes));
   in.get_raw(comment_bytes);
   const uint64_t wide_size = extra.widen(size), wide_packed = extra.widen(packed), wide_header = extra.widen(header_at);
-  const auto unsupported = [&](const char* what) { return Error({.code = Code::unsupported, .what = what, .file = source.file(), .offset_bytes = source.origin_bytes() + at}); };
+  const auto unsupported = [&](const char* what) {
+    return Error({.code = Code::unsupported, .what = what, .file = source.file(), .offset_bytes = source.origin_bytes() + at});
+  };
   if (record.flags & flag_encrypted) throw unsupported("an encrypted zip record");
   if (method != 0) throw unsupported("a compressed zip record");
   if (disk != 0) throw unsupported("a zip archive of several disks");
@@ -165,7 +177,8 @@ ZipReader::ZipReader(const ByteSource& source) : source_(source) {
   if (end.directory_at > static_cast<uint64_t>(end.limit) || end.directory_bytes != static_cast<uint64_t>(end.limit) - end.directory_at) {
     throw corrupt_at(source, end.limit, "a zip directory that is not where its end record says");
   }
-  if (end.entries > end.directory_bytes / central_bytes) throw corrupt_at(source, end.limit, "a zip directory of more entries than it has room for");
+  if (end.entries > end.directory_bytes / central_bytes)
+    throw corrupt_at(source, end.limit, "a zip directory of more entries than it has room for");
   const auto directory_at = static_cast<int64_t>(end.directory_at);
   const Bytes directory = read_some(source, directory_at, static_cast<int64_t>(end.directory_bytes));
   ByteReader in(directory);
@@ -180,7 +193,8 @@ ZipReader::ZipReader(const ByteSource& source) : source_(source) {
   if (!in.empty()) throw corrupt_at(source, directory_at, "a zip directory longer than its entries");
   header_offsets_.push_back(directory_at);
   std::ranges::sort(header_offsets_);
-  if (std::ranges::adjacent_find(header_offsets_) != header_offsets_.end()) throw corrupt_at(source, directory_at, "two zip records in one place");
+  if (std::ranges::adjacent_find(header_offsets_) != header_offsets_.end())
+    throw corrupt_at(source, directory_at, "two zip records in one place");
 }
 
 const ZipRecord* ZipReader::find(const std::string& name) const {
@@ -215,7 +229,11 @@ int64_t ZipReader::data_offset(const ZipRecord& record) const {
 }
 
 Bytes ZipReader::read(const ZipRecord& record, int64_t most_bytes) const {
-  if (record.size_bytes > most_bytes) throw Error({.code = Code::limit, .what = "the record '" + record.name + "' is too large", .file = source_.file(), .offset_bytes = source_.origin_bytes() + record.header_offset_bytes});
+  if (record.size_bytes > most_bytes)
+    throw Error({.code = Code::limit,
+                 .what = "the record '" + record.name + "' is too large",
+                 .file = source_.file(),
+                 .offset_bytes = source_.origin_bytes() + record.header_offset_bytes});
   const int64_t at = data_offset(record);
   Bytes bytes = read_some(source_, at, record.size_bytes);
   if (crc32(bytes) != record.crc) throw corrupt_at(source_, at, "the CRC-32 of '" + record.name + "' differs from the archive's");

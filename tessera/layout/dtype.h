@@ -9,12 +9,27 @@
 namespace tessera {
 
 enum class DType : uint8_t {
-  float64, float32, float16, bfloat16,
-  int64, int32, int16, int8, uint8,
+  float64,
+  float32,
+  float16,
+  bfloat16,
+  int64,
+  int32,
+  int16,
+  int8,
+  uint8,
   boolean,  // one byte, 0 or 1; PyTorch's "bool"
-  complex64, complex128, complex32,
-  uint16, uint32, uint64,
-  float8_e4m3fn, float8_e5m2, float8_e4m3fnuz, float8_e5m2fnuz, float8_e8m0fnu,
+  complex64,
+  complex128,
+  complex32,
+  uint16,
+  uint32,
+  uint64,
+  float8_e4m3fn,
+  float8_e5m2,
+  float8_e4m3fnuz,
+  float8_e5m2fnuz,
+  float8_e8m0fnu,
   float4_e2m1fn_x2,  // two values in a byte; shapes count bytes
 };
 

@@ -75,8 +75,8 @@ struct Value {
     bool operator==(const Opaque&) const = default;
   };
 
-  using Variant = std::variant<None, bool, int64_t, BigInt, double, std::string, ByteString, Complex, Sequence, Mapping, TorchDType, TorchSize,
-                               TorchDevice, Tensor, Opaque>;
+  using Variant = std::variant<None, bool, int64_t, BigInt, double, std::string, ByteString, Complex, Sequence, Mapping, TorchDType,
+                               TorchSize, TorchDevice, Tensor, Opaque>;
   Variant is;
 
   Value() = default;

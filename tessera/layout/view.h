@@ -68,9 +68,8 @@ void for_each_run(std::span<const int64_t> sizes, std::span<const int64_t> strid
 template <class Run>
 void for_each_run(const View& view, Run run) {
   const int64_t each = element_bytes(view.dtype);
-  for_each_run(view.sizes, view.strides, row_major(view.sizes), [&](int64_t at, int64_t, int64_t count) {
-    run(std::span(view.data + at * each, static_cast<size_t>(count * each)));
-  });
+  for_each_run(view.sizes, view.strides, row_major(view.sizes),
+               [&](int64_t at, int64_t, int64_t count) { run(std::span(view.data + at * each, static_cast<size_t>(count * each))); });
 }
 
 // Copies element by element between views of the same sizes and dtype.

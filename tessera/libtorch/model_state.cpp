@@ -74,9 +74,11 @@ StateDict model_state(ModuleRef model, Kind kind, TensorViews& views, const Whol
     add_by_all_names(state, parameter.name, parameter.aliases, parameter_leaf(parameter, part, views));
   }
   if (kind == Kind::full) {
-    for (const auto& [parameter, tensor] : whole->copies) add_by_all_names(state, parameter.name, parameter.aliases, replicated(views.view(tensor)));
+    for (const auto& [parameter, tensor] : whole->copies)
+      add_by_all_names(state, parameter.name, parameter.aliases, replicated(views.view(tensor)));
   }
-  for (const NamedBuffer& buffer : named_buffers(model)) add_by_all_names(state, buffer.name, buffer.aliases, replicated(views.view(buffer.tensor)));
+  for (const NamedBuffer& buffer : named_buffers(model))
+    add_by_all_names(state, buffer.name, buffer.aliases, replicated(views.view(buffer.tensor)));
   return state;
 }
 

@@ -39,7 +39,8 @@ void apply_optimizer_state(Optimizer& optimizer, const StateDict& loaded) {
   for (size_t g = 0; g < groups.size(); ++g) {
     const Value* params = loaded.object(group_key(g, "params"));
     if (params && *params != list_of(groups[g].params)) {
-      throw Error({.code = Code::mismatch, .what = "parameter group " + std::to_string(g) + " holds other parameters in the checkpoint than here"});
+      throw Error(
+          {.code = Code::mismatch, .what = "parameter group " + std::to_string(g) + " holds other parameters in the checkpoint than here"});
     }
     for (const auto& [option, value] : groups[g].options) {
       if (const Value* read = loaded.object(group_key(g, option))) optimizer.set_option(g, option, *read);

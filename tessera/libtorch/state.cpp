@@ -56,7 +56,8 @@ StatePart::StatePart(Value& nested)
         nested = format::unflatten(leaves);
       }) {}
 
-State::State(std::vector<std::pair<std::string, StatePart>> parts, const StateOptions& options) : parts_(std::move(parts)), options_(options) {}
+State::State(std::vector<std::pair<std::string, StatePart>> parts, const StateOptions& options)
+    : parts_(std::move(parts)), options_(options) {}
 
 StateDict State::state_dict() {
   StateDict all;

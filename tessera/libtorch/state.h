@@ -33,7 +33,8 @@ class StatePart {
   StatePart(Holder& model) : StatePart(ModuleRef(model)) {}
   template <Stateful T>
   StatePart(T& object)
-      : describe([&object](Kind, TensorViews&) -> StateDict { return object.state_dict(); }), apply([&object](const StateDict& loaded) { object.load_state_dict(loaded); }) {}
+      : describe([&object](Kind, TensorViews&) -> StateDict { return object.state_dict(); }),
+        apply([&object](const StateDict& loaded) { object.load_state_dict(loaded); }) {}
 
   std::function<StateDict(Kind, TensorViews&)> describe;
   std::function<void(const StateDict&)> apply;

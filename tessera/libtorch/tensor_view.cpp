@@ -29,13 +29,17 @@ DType dtype_of(const at::Tensor& tensor) {
     case at::kFloat8_e4m3fnuz: return DType::float8_e4m3fnuz;
     case at::kFloat8_e5m2fnuz: return DType::float8_e5m2fnuz;
     case at::kFloat8_e8m0fnu: return DType::float8_e8m0fnu;
-    default: throw Error({.code = Code::unsupported, .what = std::string("no checkpoint holds tensors of ") + c10::toString(tensor.scalar_type())});
+    default:
+      throw Error(
+          {.code = Code::unsupported, .what = std::string("no checkpoint holds tensors of ") + c10::toString(tensor.scalar_type())});
   }
 }
 
 View TensorViews::view(const at::Tensor& tensor) {
   if (tensor.layout() != at::kStrided || tensor.is_conj() || tensor.is_neg()) {
-    throw Error({.code = Code::unsupported, .what = "a tensor that is sparse, or a lazy conjugate or negative", .hint = "make it plain first: to_dense(), resolve_conj(), resolve_neg()"});
+    throw Error({.code = Code::unsupported,
+                 .what = "a tensor that is sparse, or a lazy conjugate or negative",
+                 .hint = "make it plain first: to_dense(), resolve_conj(), resolve_neg()"});
   }
   at::Tensor host = tensor.detach();
   if (!host.device().is_cpu()) {
@@ -43,7 +47,8 @@ View TensorViews::view(const at::Tensor& tensor) {
     staged_.emplace_back(tensor.detach(), host);
   }
   const auto owner = std::make_shared<at::Tensor>(host);
-  return {static_cast<std::byte*>(host.numel() ? host.data_ptr() : nullptr), dtype_of(host), host.sizes().vec(), host.strides().vec(), owner};
+  return {static_cast<std::byte*>(host.numel() ? host.data_ptr() : nullptr), dtype_of(host), host.sizes().vec(), host.strides().vec(),
+          owner};
 }
 
 void TensorViews::write_back() const {

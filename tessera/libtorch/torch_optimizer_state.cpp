@@ -40,15 +40,24 @@ struct AdamLike {
       entry = std::move(made);
     }
     auto& state = static_cast<ParamState&>(*entry);
-    Fields fields{{{"exp_avg", state.exp_avg()}, {"exp_avg_sq", state.exp_avg_sq()}}, state.step(), [&state](int64_t step) { state.step(step); }};
+    Fields fields{
+        {{"exp_avg", state.exp_avg()}, {"exp_avg_sq", state.exp_avg_sq()}}, state.step(), [&state](int64_t step) { state.step(step); }};
     if (state.max_exp_avg_sq().defined()) fields.tensors.emplace_back("max_exp_avg_sq", state.max_exp_avg_sq());
     return fields;
   }
   static Options options(const torch::optim::OptimizerParamGroup& group) {
     const auto& o = static_cast<const GroupOptions&>(group.options());
     const auto [beta1, beta2] = o.betas();
-    return {{"lr", o.lr()}, {"betas", Value::tuple({beta1, beta2})}, {"eps", o.eps()}, {"weight_decay", o.weight_decay()}, {"amsgrad", o.amsgrad()},
-            {"maximize", false}, {"foreach", Value()}, {"capturable", false}, {"differentiable", false}, {"fused", Value()},
+    return {{"lr", o.lr()},
+            {"betas", Value::tuple({beta1, beta2})},
+            {"eps", o.eps()},
+            {"weight_decay", o.weight_decay()},
+            {"amsgrad", o.amsgrad()},
+            {"maximize", false},
+            {"foreach", Value()},
+            {"capturable", false},
+            {"differentiable", false},
+            {"fused", Value()},
             {"decoupled_weight_decay", std::is_same_v<GroupOptions, torch::optim::AdamWOptions>}};
   }
   static void set(torch::optim::OptimizerParamGroup& group, const std::string& name, const Value& value) {
@@ -78,8 +87,15 @@ struct SgdLike {
   }
   static Options options(const torch::optim::OptimizerParamGroup& group) {
     const auto& o = static_cast<const torch::optim::SGDOptions&>(group.options());
-    return {{"lr", o.lr()}, {"momentum", o.momentum()}, {"dampening", o.dampening()}, {"weight_decay", o.weight_decay()}, {"nesterov", o.nesterov()},
-            {"maximize", false}, {"foreach", Value()}, {"differentiable", false}, {"fused", Value()}};
+    return {{"lr", o.lr()},
+            {"momentum", o.momentum()},
+            {"dampening", o.dampening()},
+            {"weight_decay", o.weight_decay()},
+            {"nesterov", o.nesterov()},
+            {"maximize", false},
+            {"foreach", Value()},
+            {"differentiable", false},
+            {"fused", Value()}};
   }
   static void set(torch::optim::OptimizerParamGroup& group, const std::string& name, const Value& value) {
     auto& o = static_cast<torch::optim::SGDOptions&>(group.options());
@@ -105,7 +121,9 @@ Adapter adapter_of(torch::optim::Optimizer& optimizer) {
   if (dynamic_cast<torch::optim::AdamW*>(&optimizer)) return {AdamW::fields, AdamW::options, AdamW::set};
   if (dynamic_cast<torch::optim::Adam*>(&optimizer)) return {Adam::fields, Adam::options, Adam::set};
   if (dynamic_cast<torch::optim::SGD*>(&optimizer)) return {SgdLike::fields, SgdLike::options, SgdLike::set};
-  throw Error({.code = Code::unsupported, .what = "the state of this torch::optim optimizer", .hint = "AdamW, Adam and SGD are known; give others as an object with state_dict()"});
+  throw Error({.code = Code::unsupported,
+               .what = "the state of this torch::optim optimizer",
+               .hint = "AdamW, Adam and SGD are known; give others as an object with state_dict()"});
 }
 
 // The named parameters that each leaf of the optimizer stands for: a whole unit's, or one.
@@ -126,7 +144,8 @@ template <class Work>
 void for_each_parameter(torch::optim::Optimizer& optimizer, const NamesOfLeaf& names, size_t group, Work work) {
   for (const at::Tensor& leaf : optimizer.param_groups()[group].params()) {
     const auto [first, last] = names.equal_range(leaf.unsafeGetTensorImpl());
-    if (first == last) throw Error({.code = Code::invalid_argument, .what = "the optimizer steps a tensor that is no parameter of the model"});
+    if (first == last)
+      throw Error({.code = Code::invalid_argument, .what = "the optimizer steps a tensor that is no parameter of the model"});
     for (auto named = first; named != last; ++named) work(named->second, leaf);
   }
 }
@@ -148,10 +167,12 @@ StateDict torch_optimizer_state(torch::optim::Optimizer& optimizer, ModuleRef mo
         state.add(state_key(parameter, what), parameter_leaf(parameter, part, views), {"state", parameter.name, what});
       }
       if (fields.step) {
-        state.add(state_key(parameter, "step"), replicated(views.view(at::full({}, static_cast<float>(*fields.step), at::kFloat))), {"state", parameter.name, "step"});
+        state.add(state_key(parameter, "step"), replicated(views.view(at::full({}, static_cast<float>(*fields.step), at::kFloat))),
+                  {"state", parameter.name, "step"});
       }
     });
-    for (auto& [option, value] : adapter.options(optimizer.param_groups()[g])) state.add(group_key(g, option), std::move(value), {"param_groups", index, option});
+    for (auto& [option, value] : adapter.options(optimizer.param_groups()[g]))
+      state.add(group_key(g, option), std::move(value), {"param_groups", index, option});
     state.add(group_key(g, "params"), Value::list(std::move(params)), {"param_groups", index, "params"});
   }
   return state;

@@ -42,7 +42,8 @@ TensorPart describe_tensor(const std::string& key, const TensorLeaf& leaf) {
   TensorPart part{leaf.dtype, leaf.sizes, {}};
   for (const Shard& shard : leaf.shards) {
     if (!fits(shard.box, leaf.sizes)) fail("box " + to_string(shard.box) + " lies outside the shape " + to_string(leaf.sizes));
-    if (shard.view.sizes != shard.box.sizes) fail("a view of shape " + to_string(shard.view.sizes) + " stands for box " + to_string(shard.box));
+    if (shard.view.sizes != shard.box.sizes)
+      fail("a view of shape " + to_string(shard.view.sizes) + " stands for box " + to_string(shard.box));
     if (shard.view.strides.size() != shard.view.sizes.size()) fail("a view has not one stride for each dimension");
     if (shard.view.dtype != leaf.dtype) fail("a view's dtype differs from the tensor's");
     if (!shard.view.data && volume(shard.box) > 0) fail("a view has no memory");
@@ -67,7 +68,8 @@ Described describe(const StateDict& state, int rank) {
   const auto add_object = [&](std::string key, KeyPath path, const Value& value) {
     Bytes item = format::write_object_item(value);
     out.description.emplace(key, Part{std::move(path), ObjectPart{static_cast<int64_t>(item.size()), digest(item)}});
-    if (!out.objects.emplace(std::move(key), std::move(item)).second) throw Error({.code = Code::invalid_argument, .what = "two values under one key"});
+    if (!out.objects.emplace(std::move(key), std::move(item)).second)
+      throw Error({.code = Code::invalid_argument, .what = "two values under one key"});
   };
   for (const auto& [key, leaf] : state.leaves) {
     if (const auto* tensor = std::get_if<TensorLeaf>(&leaf.is)) {
@@ -121,7 +123,8 @@ Description decode_description(std::span<const std::byte> bytes) {
       tensor.sizes = in.get_list<int64_t>();
       const size_t dims = tensor.sizes.size();
       // A box of a tensor without dimensions takes no bytes; more than one of it is one too many anyway.
-      const size_t count = dims == 0 ? static_cast<size_t>(std::min<uint64_t>(in.get<uint64_t>(), 2)) : in.get_count(2 * dims * sizeof(int64_t));
+      const size_t count =
+          dims == 0 ? static_cast<size_t>(std::min<uint64_t>(in.get<uint64_t>(), 2)) : in.get_count(2 * dims * sizeof(int64_t));
       for (size_t b = 0; b < count; ++b) {
         Box box{Sizes(dims), Sizes(dims)};
         for (int64_t& offset : box.offsets) offset = in.get<int64_t>();

@@ -44,7 +44,8 @@ int saved_ranks(const Manifest& manifest, const std::string& key) {
 
 class Matcher {
  public:
-  Matcher(const Manifest& manifest, int rank, int size, const LoadOptions& options) : manifest_(manifest), rank_(rank), size_(size), options_(options) {}
+  Matcher(const Manifest& manifest, int rank, int size, const LoadOptions& options)
+      : manifest_(manifest), rank_(rank), size_(size), options_(options) {}
 
   void add(const std::string& key, const Leaf& leaf) {
     if (const auto* local = std::get_if<RankLocal>(&leaf.is)) return add_local(key, *local);
@@ -53,7 +54,8 @@ class Matcher {
     const auto* wanted = std::get_if<TensorLeaf>(&leaf.is);
     const auto* held = std::get_if<TensorEntry>(&found->second.is);
     if ((wanted != nullptr) != (held != nullptr)) {
-      kinds_.push_back("'" + key + "' is " + (held ? "a tensor" : "an object") + " in the checkpoint and " + (wanted ? "a tensor" : "an object") + " here");
+      kinds_.push_back("'" + key + "' is " + (held ? "a tensor" : "an object") + " in the checkpoint and " +
+                       (wanted ? "a tensor" : "an object") + " here");
     } else if (wanted) {
       add_tensor(key, *wanted, *held);
     } else {
@@ -82,13 +84,15 @@ class Matcher {
   void add_tensor(const std::string& key, const TensorLeaf& wanted, const TensorEntry& held) {
     if (wanted.sizes != held.sizes) {
       match_.reshaped.push_back(key);
-      if (!options_.allow_shape) shapes_.push_back("'" + key + "' has " + to_string(held.sizes) + " in the checkpoint and " + to_string(wanted.sizes) + " here");
+      if (!options_.allow_shape)
+        shapes_.push_back("'" + key + "' has " + to_string(held.sizes) + " in the checkpoint and " + to_string(wanted.sizes) + " here");
       return;
     }
     if (wanted.dtype != held.dtype) {
       match_.cast.push_back(key);
       if (!options_.allow_cast || !can_cast(held.dtype, wanted.dtype)) {
-        dtypes_.push_back("'" + key + "' is " + std::string(name(held.dtype)) + " in the checkpoint and " + std::string(name(wanted.dtype)) + " here");
+        dtypes_.push_back("'" + key + "' is " + std::string(name(held.dtype)) + " in the checkpoint and " +
+                          std::string(name(wanted.dtype)) + " here");
       }
     }
     match_.tensors.push_back({key, key});

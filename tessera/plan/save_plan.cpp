@@ -45,7 +45,8 @@ void check_agreement(const std::string& key, int first_rank, const Part& first, 
   if (first.path != part.path) disagree(key, "path", first_rank, join(first.path), rank, join(part.path));
   if (const auto* tensor = std::get_if<TensorPart>(&part.is)) {
     const auto& other = std::get<TensorPart>(first.is);
-    if (tensor->dtype != other.dtype) disagree(key, "dtype", first_rank, std::string(name(other.dtype)), rank, std::string(name(tensor->dtype)));
+    if (tensor->dtype != other.dtype)
+      disagree(key, "dtype", first_rank, std::string(name(other.dtype)), rank, std::string(name(tensor->dtype)));
     if (tensor->sizes != other.sizes) disagree(key, "shape", first_rank, to_string(other.sizes), rank, to_string(tensor->sizes));
   } else if (std::get<ObjectPart>(part.is) != std::get<ObjectPart>(first.is)) {
     disagree(key, "value", first_rank, "", rank, "", "an object is saved once for all ranks: make it equal, or rank-local");
@@ -87,7 +88,9 @@ void add_tensor(const std::string& key, Collected& all, std::vector<Item>& items
       if (box == items.back().box) items.back().holders.push_back(holder);
     }
     if (items.size() == begin || items.back().holders.empty()) {
-      throw Error({.code = Code::invalid_argument, .what = "no rank holds the empty tensor '" + key + "'", .hint = "rank 0 gives its one empty box"});
+      throw Error({.code = Code::invalid_argument,
+                   .what = "no rank holds the empty tensor '" + key + "'",
+                   .hint = "rank 0 gives its one empty box"});
     }
   } else {
     std::vector<Box> boxes;

@@ -12,7 +12,9 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-Part tensor(Sizes sizes, std::vector<Box> boxes, DType dtype = DType::float32) { return {{"k"}, TensorPart{dtype, std::move(sizes), std::move(boxes)}}; }
+Part tensor(Sizes sizes, std::vector<Box> boxes, DType dtype = DType::float32) {
+  return {{"k"}, TensorPart{dtype, std::move(sizes), std::move(boxes)}};
+}
 Part object(const std::string& text) {
   const Bytes item = format::write_object_item(Value(text));
   return {{"k"}, ObjectPart{static_cast<int64_t>(item.size()), digest(item)}};
@@ -67,7 +69,8 @@ TEST(SavePlan, NamesTheKeyAndTheRanksThatDisagree) {
   const Part half = tensor({4, 2}, {rows(0, 2, 2)});
   EXPECT_THAT(fault_of_plan({{{"w", half}}, {{"w", tensor({4, 2}, {rows(2, 4, 2)}, DType::float64)}}}).what,
               AllOf(HasSubstr("ranks 0 and 1"), HasSubstr("'w'"), HasSubstr("float32 and float64")));
-  EXPECT_THAT(fault_of_plan({{}, {{"w", half}}, {{"w", tensor({5, 2}, {rows(2, 5, 2)})}}}).what, AllOf(HasSubstr("ranks 1 and 2"), HasSubstr("shape")));
+  EXPECT_THAT(fault_of_plan({{}, {{"w", half}}, {{"w", tensor({5, 2}, {rows(2, 5, 2)})}}}).what,
+              AllOf(HasSubstr("ranks 1 and 2"), HasSubstr("shape")));
   EXPECT_THAT(fault_of_plan({{{"w", half}}, {{"w", object("x")}}}).what, HasSubstr("a tensor and an object"));
   const Fault objects = fault_of_plan({{{"n", object("x")}}, {{"n", object("y")}}});
   EXPECT_EQ(objects.code, Code::mismatch);
@@ -76,7 +79,8 @@ TEST(SavePlan, NamesTheKeyAndTheRanksThatDisagree) {
 
 TEST(SavePlan, RefusesHolesAndOverlapsByName) {
   EXPECT_THAT(fault_of_plan({{{"w", tensor({4, 2}, {rows(0, 2, 2)})}}}).what, AllOf(HasSubstr("'w'"), HasSubstr("4 of the 8")));
-  EXPECT_THAT(fault_of_plan({{{"w", tensor({4, 2}, {rows(0, 3, 2)})}}, {{"w", tensor({4, 2}, {rows(2, 4, 2)})}}}).what, HasSubstr("overlap"));
+  EXPECT_THAT(fault_of_plan({{{"w", tensor({4, 2}, {rows(0, 3, 2)})}}, {{"w", tensor({4, 2}, {rows(2, 4, 2)})}}}).what,
+              HasSubstr("overlap"));
 }
 
 RC_GTEST_PROP(SavePlan, AnyCutOverAnyRanksGivesAManifestThatIsSoundAndFilesWithoutGaps, ()) {
@@ -108,7 +112,8 @@ RC_GTEST_PROP(SavePlan, AnyCutOverAnyRanksGivesAManifestThatIsSoundAndFilesWitho
   validate(plan.manifest);
   std::map<std::string, std::map<int64_t, int64_t>> extents;
   for (const auto& [key, entry] : plan.manifest.entries) {
-    for (const Chunk& chunk : std::get<TensorEntry>(entry.is).chunks) RC_ASSERT(extents[chunk.at.file].emplace(chunk.at.offset_bytes, chunk.at.length_bytes).second);
+    for (const Chunk& chunk : std::get<TensorEntry>(entry.is).chunks)
+      RC_ASSERT(extents[chunk.at.file].emplace(chunk.at.offset_bytes, chunk.at.length_bytes).second);
   }
   for (const RankWrites& writes : plan.ranks) {
     RC_ASSERT(decode_rank_writes(encode(writes)) == writes);

@@ -436,20 +436,23 @@ TEST_F(Local, KilledAtAnyMomentOfAReplacementOneWholeCheckpointIsThere) {
     ASSERT_EQ(::pipe(ends), 0);
     const pid_t child = ::fork();
     if (child == 0) {
-      for (int i = 0;; ++i) {
-        const std::string content = std::to_string(round) + "." + std::to_string(i);
-        const Path staging = staged("c", content, content);
-        storage_.commit(staging, "c", "last", Replace::exchange);
-        if (i == 0 && ::write(ends[1], "x", 1) != 1) ::_exit(1);
-      }
+      capture([&] {
+        for (int i = 0;; ++i) {
+          const std::string content = std::to_string(round) + "." + std::to_string(i);
+          const Path staging = staged("c", content, content);
+          storage_.commit(staging, "c", "last", Replace::exchange);
+          if (i == 0 && ::write(ends[1], "x", 1) != 1) return;
+        }
+      });
+      ::_exit(1);
     }
+    ::close(ends[1]);
     char first_save_done = 0;
     EXPECT_EQ(::read(ends[0], &first_save_done, 1), 1);
     ::usleep(static_cast<useconds_t>(37 * round));
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);
     ::close(ends[0]);
-    ::close(ends[1]);
     ASSERT_THAT(text_of(at("c/data")), StartsWith(std::to_string(round) + "."));
     ASSERT_EQ(text_of(at("c/data")), text_of(at("c/last"))) << "round " << round;
     for (const DirectoryEntry& entry : storage_.list("")) {

@@ -55,7 +55,8 @@ uint16_t to_16_bits(double value) {
   const double steps = std::isfinite(magnitude) ? std::nearbyint(std::ldexp(magnitude, -unit)) : HUGE_VAL;
   if (!(steps < HUGE_VAL)) return static_cast<uint16_t>(sign | (all_ones << Layout::mantissa_bits));
   // Steps that reach the next power of two carry into the exponent by plain addition; from there infinity follows too.
-  const auto whole = static_cast<int64_t>(steps) + (static_cast<int64_t>(unit + Layout::mantissa_bits - (1 - bias)) << Layout::mantissa_bits);
+  const auto whole =
+      static_cast<int64_t>(steps) + (static_cast<int64_t>(unit + Layout::mantissa_bits - (1 - bias)) << Layout::mantissa_bits);
   return static_cast<uint16_t>(sign | std::min<int64_t>(whole, int64_t{all_ones} << Layout::mantissa_bits));
 }
 
@@ -111,7 +112,8 @@ void convert_one(DType from, const std::byte* at, DType to, std::byte* into) {
 
 template <class T>
 void negate_each(std::span<std::byte> run, size_t first, size_t stride) {
-  for (size_t i = first * sizeof(T); i < run.size(); i += stride * sizeof(T)) store(run.data() + i, static_cast<T>(-load<T>(run.data() + i)));
+  for (size_t i = first * sizeof(T); i < run.size(); i += stride * sizeof(T))
+    store(run.data() + i, static_cast<T>(-load<T>(run.data() + i)));
 }
 // Floats that have no C++ type: flip the sign bit, which is the highest.
 void flip_sign(std::span<std::byte> run, size_t each_bytes, size_t first, size_t stride) {
@@ -132,7 +134,8 @@ void convert(const View& from, const View& to) {
 void swap_bytes_of(const View& view) {
   const auto each = static_cast<size_t>(swap_bytes(view.dtype));
   for_each_run(view, [&](std::span<std::byte> run) {
-    for (size_t i = 0; i < run.size(); i += each) std::reverse(run.begin() + static_cast<std::ptrdiff_t>(i), run.begin() + static_cast<std::ptrdiff_t>(i + each));
+    for (size_t i = 0; i < run.size(); i += each)
+      std::reverse(run.begin() + static_cast<std::ptrdiff_t>(i), run.begin() + static_cast<std::ptrdiff_t>(i + each));
   });
 }
 

@@ -51,7 +51,8 @@ TEST(Convert, RoundsToNearestEvenAndOverflowsToInfinity) {
   EXPECT_EQ(converted<uint16_t>(DType::float32, 5.9604645e-8f, DType::float16), 0x0001);
   EXPECT_EQ(converted<uint16_t>(DType::float32, 2.0e-8f, DType::float16), 0x0000);
   EXPECT_EQ(converted<uint16_t>(DType::float32, -0.0f, DType::float16), 0x8000);
-  EXPECT_TRUE(std::isnan(converted<float>(DType::float16, converted<uint16_t>(DType::float32, std::nanf(""), DType::float16), DType::float32)));
+  EXPECT_TRUE(
+      std::isnan(converted<float>(DType::float16, converted<uint16_t>(DType::float32, std::nanf(""), DType::float16), DType::float32)));
 }
 
 TEST(Convert, IntegersKeepTheirValue) {

@@ -27,8 +27,10 @@ std::shared_ptr<const ByteSource> OpenItems::file(const std::string& name) {
 
 PartSource OpenItems::part(const std::string& key, const ByteSource& file, const Extent& at) const {
   if (!at.transforms.empty()) {
-    throw Error({.code = Code::unsupported, .what = "'" + key + "' was written through '" + at.transforms.front() + "', which this release does not undo",
-                 .file = at.file, .offset_bytes = at.offset_bytes});
+    throw Error({.code = Code::unsupported,
+                 .what = "'" + key + "' was written through '" + at.transforms.front() + "', which this release does not undo",
+                 .file = at.file,
+                 .offset_bytes = at.offset_bytes});
   }
   return PartSource(file, at.offset_bytes, at.length_bytes);
 }

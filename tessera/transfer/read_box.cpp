@@ -130,7 +130,8 @@ ReadCount read_box(const ByteSource& item, const format::TensorItem& tensor, con
   const bool as_it_is = tensor.dtype == into.dtype && !tensor.big_endian && !tensor.conjugate && !tensor.negative;
   if (as_it_is) read_raw(reader, tensor, from, into);
   else read_converted(reader, tensor, from, into);
-  if (verify && reader.crc() != tensor.data_crc) throw corrupt_at(item, tensor.data_offset_bytes, "the data's CRC-32 differs from the archive's");
+  if (verify && reader.crc() != tensor.data_crc)
+    throw corrupt_at(item, tensor.data_offset_bytes, "the data's CRC-32 differs from the archive's");
   return {reader.read_bytes(), verify ? 0 : reader.read_bytes()};
 }
 

@@ -20,7 +20,9 @@ std::vector<float> counting(size_t count) {
   std::iota(values.begin(), values.end(), 1.0f);
   return values;
 }
-View view_of(std::vector<float>& values, Sizes sizes) { return dense_view(reinterpret_cast<std::byte*>(values.data()), DType::float32, std::move(sizes)); }
+View view_of(std::vector<float>& values, Sizes sizes) {
+  return dense_view(reinterpret_cast<std::byte*>(values.data()), DType::float32, std::move(sizes));
+}
 
 // A checkpoint of one rank in memory, below "c".
 struct Saved {
@@ -86,7 +88,8 @@ TEST(Transfer, ConvertsInPiecesWhateverTheSize) {
   state.add("w", replicated(view_of(values, {2, 200'000})));
   Saved saved(state);
   std::vector<double> loaded(values.size());
-  const ReadCount count = saved.read("w", whole(Sizes{2, 200'000}), dense_view(reinterpret_cast<std::byte*>(loaded.data()), DType::float64, {2, 200'000}));
+  const ReadCount count =
+      saved.read("w", whole(Sizes{2, 200'000}), dense_view(reinterpret_cast<std::byte*>(loaded.data()), DType::float64, {2, 200'000}));
   EXPECT_TRUE(std::equal(loaded.begin(), loaded.end(), values.begin()));
   EXPECT_EQ(count.unverified_bytes, 0);
 }

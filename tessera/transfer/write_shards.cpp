@@ -16,7 +16,9 @@ constexpr size_t direct_bytes = slab_bytes / 4;
 // A file written front to back through one slab, in which an earlier place can be corrected.
 class SlabStream {
  public:
-  SlabStream(FileWriter& file, const Progress& progress, int64_t total_bytes) : file_(file), progress_(progress), total_(total_bytes) { slab_.reserve(slab_bytes); }
+  SlabStream(FileWriter& file, const Progress& progress, int64_t total_bytes) : file_(file), progress_(progress), total_(total_bytes) {
+    slab_.reserve(slab_bytes);
+  }
 
   int64_t position() const { return written_ + static_cast<int64_t>(slab_.size()); }
 
@@ -95,7 +97,10 @@ Proof write_shards(const RankWrites& writes, const Described& state, Storage& st
     proof.item_crcs.push_back(item.box < 0 ? out.put(state.objects.at(item.key))
                                            : put_tensor(out, state.tensors.at(item.key)->shards.at(static_cast<size_t>(item.box)).view));
     if (out.position() - begin != item.length_bytes) {
-      throw Error({.code = Code::internal, .what = "the item of '" + item.key + "' is not as long as planned", .file = writes.file, .offset_bytes = begin});
+      throw Error({.code = Code::internal,
+                   .what = "the item of '" + item.key + "' is not as long as planned",
+                   .file = writes.file,
+                   .offset_bytes = begin});
     }
   }
   out.flush();

@@ -30,6 +30,7 @@ Proof decode_proof(std::span<const std::byte> bytes);
 using Progress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
 
 // Writes `writes.file` in `directory`. A rank without items writes nothing and proves an empty list.
-Proof write_shards(const RankWrites& writes, const Described& state, Storage& storage, const Path& directory, const Progress& progress = {});
+Proof write_shards(const RankWrites& writes, const Described& state, Storage& storage, const Path& directory,
+                   const Progress& progress = {});
 
 }  // namespace tessera

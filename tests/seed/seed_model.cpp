@@ -38,7 +38,8 @@ TORCH_MODULE(NestedLinear);
 
 struct SkipModelImpl : torch::nn::Module {
   SkipModelImpl()
-      : linear(register_module("linear", square())), linear_skip(register_module("linear_skip", SkipModule())),
+      : linear(register_module("linear", square())),
+        linear_skip(register_module("linear_skip", SkipModule())),
         nested_linear(register_module("nested_linear", wrap(NestedLinear()))) {}
   at::Tensor forward(const at::Tensor& x) { return linear_skip(nested_linear(linear(x))); }
   Linear linear;
@@ -64,8 +65,11 @@ TORCH_MODULE(Tail);
 
 struct UnevenModelImpl : torch::nn::Module {
   UnevenModelImpl()
-      : odd(register_parameter("odd", at::rand({7, 10}))), row(register_parameter("row", at::rand({1, 3}))), none(register_parameter("none", at::rand({0, 4}))),
-        tail(register_module("tail", wrap(Tail()))), one(register_module("one", wrap(Dot()))) {
+      : odd(register_parameter("odd", at::rand({7, 10}))),
+        row(register_parameter("row", at::rand({1, 3}))),
+        none(register_parameter("none", at::rand({0, 4}))),
+        tail(register_module("tail", wrap(Tail()))),
+        one(register_module("one", wrap(Dot()))) {
     register_buffer("steps", at::full({}, at::rand({}).item<float>() * 1000, at::kLong));
     register_buffer("table", at::rand({3}, at::kDouble));
   }
@@ -75,6 +79,20 @@ struct UnevenModelImpl : torch::nn::Module {
   Wrapped<DotImpl> one;
 };
 TORCH_MODULE(UnevenModel);
+
+// One flat parameter of so many elements in all.
+struct FlatImpl : torch::nn::Module {
+  explicit FlatImpl(std::vector<at::DimVector> sizes) {
+    for (const auto& each : sizes) weights.push_back(register_parameter("weight" + std::to_string(weights.size()), at::rand(each)));
+  }
+  at::Tensor forward(const at::Tensor& x) {
+    at::Tensor sum = x;
+    for (const at::Tensor& weight : weights) sum = sum * weight.sum();
+    return sum;
+  }
+  std::vector<at::Tensor> weights;
+};
+TORCH_MODULE(Flat);
 
 // Some loss that every parameter has a part in, from an input that is the same each time.
 template <class M>
@@ -110,7 +128,8 @@ class Sharded final : public SeedModel {
   Sharded(const Job& job, const SeedOptions& options, const Config&... config)
       : job_(job), model_(fsdp(job, [&] { return M(config...); }, {.seed = options.seed, .alignment_bytes = options.alignment_bytes})) {
     const auto does_not_decay = [](std::string_view name) { return !decays(name); };
-    if (options.optim && std::is_same_v<M, Gpt>) optim_.emplace(model_, AdamWOptions{.lr = 1e-2, .groups = {{.params = does_not_decay, .weight_decay = 0.0}}});
+    if (options.optim && std::is_same_v<M, Gpt>)
+      optim_.emplace(model_, AdamWOptions{.lr = 1e-2, .groups = {{.params = does_not_decay, .weight_decay = 0.0}}});
     else if (options.optim) optim_.emplace(model_, AdamWOptions{.lr = 1e-2});
   }
 
@@ -129,7 +148,8 @@ class Sharded final : public SeedModel {
     for (const NamedBuffer& buffer : named_buffers(model_)) all[prefix + buffer.name] = bytes_of(buffer.tensor);
     if (!optim_) return all;
     for (const ParameterState& held : optim_->state()) {
-      for (const NamedState& state : held.state) all["optim.state." + held.parameter.name + "." + state.name] = whole_state(job_, held.parameter, state.tensor);
+      for (const NamedState& state : held.state)
+        all["optim.state." + held.parameter.name + "." + state.name] = whole_state(job_, held.parameter, state.tensor);
     }
     return all;
   }
@@ -153,6 +173,9 @@ class Sharded final : public SeedModel {
 std::unique_ptr<SeedModel> SeedModel::make(const std::string& name, const Job& job, const SeedOptions& options) {
   if (name == "skip") return std::make_unique<Sharded<SkipModel>>(job, options);
   if (name == "uneven") return std::make_unique<Sharded<UnevenModel>>(job, options);
+  using Shapes = std::vector<at::DimVector>;
+  if (name == "flat59") return std::make_unique<Sharded<Flat>>(job, options, Shapes{{5, 7}, {3, 5}, {9}});
+  if (name == "flat2") return std::make_unique<Sharded<Flat>>(job, options, Shapes{{2}});
   if (name == "gpt") return std::make_unique<Sharded<Gpt>>(job, options, GptConfig{.layers = 2, .width = 64, .seq = 16, .vocab = 50});
   throw Error({.code = Code::invalid_argument, .what = "no seed model is named '" + name + "'"});
 }

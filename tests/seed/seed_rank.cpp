@@ -1,6 +1,6 @@
-// tests/seed/seed_rank.cpp: the seed's ranks as a program: saves a model, or loads one and compares it bit for bit. The ranks are those of the
-// launcher's environment, else `--ranks` threads. Beside a checkpoint it keeps the values that it must have: VALUES/index.json names, for
-// each key, the file in VALUES with its row-major bytes. (stock.py writes and reads the same.)
+// tests/seed/seed_rank.cpp: the seed's ranks as a program: saves a model, or loads one and compares it bit for bit. The ranks are those of
+// the launcher's environment, else `--ranks` threads. Beside a checkpoint it keeps the values that it must have: VALUES/index.json names,
+// for each key, the file in VALUES with its row-major bytes. (stock.py writes and reads the same.)
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <filesystem>
@@ -17,8 +17,10 @@ namespace {
 using namespace tessera;
 using Whole = std::map<std::string, std::vector<std::byte>>;
 
+enum class Verb { save, load, resave };
+
 struct Options {
-  bool load = false;
+  Verb verb = Verb::save;
   std::string directory, values, model = "skip";
   Kind kind = Kind::sharded;
   SeedOptions seed;
@@ -32,7 +34,8 @@ void write_values(const Whole& whole, const std::string& directory) {
   for (const auto& [key, bytes] : whole) {
     const std::string file = std::to_string(index.size()) + ".bin";
     index[key] = file;
-    std::ofstream(directory + "/" + file, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    std::ofstream(directory + "/" + file, std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
   }
   std::ofstream(directory + "/index.json") << index;
 }
@@ -55,7 +58,8 @@ int differences(const Whole& actual, const Whole& expected, int rank) {
   for (const auto& [key, bytes] : expected) {
     const auto found = actual.find(key);
     if (found != actual.end() && found->second == bytes) continue;
-    if (++count <= 3) std::cout << "rank " << rank << ": '" << key << (found == actual.end() ? "' is missing\n" : "' differs\n") << std::flush;
+    if (++count <= 3)
+      std::cout << "rank " << rank << ": '" << key << (found == actual.end() ? "' is missing\n" : "' differs\n") << std::flush;
   }
   return count;
 }
@@ -63,7 +67,12 @@ int differences(const Whole& actual, const Whole& expected, int rank) {
 int run(Job& job, const Options& options) {
   const auto model = SeedModel::make(options.model, job, options.seed);
   State state = model->state(options.kind);
-  if (!options.load) {
+  if (options.verb == Verb::resave) {
+    load(job, options.directory, state);
+    save(job, options.values, state);
+    return 0;
+  }
+  if (options.verb == Verb::save) {
     if (options.steps) model->train(options.steps);
     save(job, options.directory, state);
     const Whole whole = model->whole();
@@ -71,7 +80,8 @@ int run(Job& job, const Options& options) {
     return 0;
   }
   const Whole expected = read_values(options.values);
-  if (differences(model->whole(), expected, -1) == 0) throw Error({.code = Code::internal, .what = "the two seeds do not differ before the load"});
+  if (differences(model->whole(), expected, -1) == 0)
+    throw Error({.code = Code::internal, .what = "the two seeds do not differ before the load"});
   load(job, options.directory, state);
   const int count = differences(model->whole(), expected, job.rank());
   if (count == 0 && job.rank() == 0) std::cout << "equal " << expected.size() << " tensors on " << job.size() << " ranks\n" << std::flush;
@@ -84,8 +94,10 @@ int main(int argc, char** argv) {
   Options options;
   CLI::App app("Saves a seed model, or loads one and compares.");
   const std::map<std::string, Kind> kinds = {{"full", Kind::full}, {"sharded", Kind::sharded}, {"local", Kind::local}};
-  std::string verb;
-  app.add_option("VERB", verb)->required()->check(CLI::IsMember({"save", "load"}));
+  const std::map<std::string, Verb> verbs = {{"save", Verb::save}, {"load", Verb::load}, {"resave", Verb::resave}};
+  app.add_option("VERB", options.verb, "resave: load from DIRECTORY and save to VALUES")
+      ->required()
+      ->transform(CLI::CheckedTransformer(verbs));
   app.add_option("DIRECTORY", options.directory)->required();
   app.add_option("VALUES", options.values)->required();
   app.add_option("--model", options.model);
@@ -96,7 +108,6 @@ int main(int argc, char** argv) {
   app.add_option("--steps", options.steps);
   app.add_option("--ranks", options.ranks);
   CLI11_PARSE(app, argc, argv);
-  options.load = verb == "load";
   try {
     std::atomic<int> differ = 0;
     if (launched()) {

@@ -45,7 +45,8 @@ Whole save_from(int ranks, const std::string& model_name, Kind kind, int64_t ali
 }
 
 // Loads into the model of the second seed on `ranks` ranks; every rank's whole values must turn from different to `saved`.
-void load_on(int ranks, const std::string& model_name, Kind kind, int64_t alignment_bytes, const std::string& directory, const Whole& saved) {
+void load_on(int ranks, const std::string& model_name, Kind kind, int64_t alignment_bytes, const std::string& directory,
+             const Whole& saved) {
   std::atomic<int> differed = 0;
   std::atomic<int> equal = 0;
   run_ranks(ranks, [&](Job& job) {
@@ -107,7 +108,8 @@ std::vector<Case> cases() {
 }
 INSTANTIATE_TEST_SUITE_P(Matrix, SeedReshard, testing::ValuesIn(cases()), [](const auto& info) {
   const Case& c = info.param;
-  return std::string(c.model) + "_" + name(c.kind) + "_from" + std::to_string(c.from) + (c.alignment_bytes == one_element ? "_element" : "_aligned");
+  return std::string(c.model) + "_" + name(c.kind) + "_from" + std::to_string(c.from) +
+         (c.alignment_bytes == one_element ? "_element" : "_aligned");
 });
 
 TEST(Seed, AKindIsNotTakenForAnother) {

@@ -1,5 +1,5 @@
-// tests/support/comm_conformance.h: what every Comm promises, as tests. A room that has one instantiates CommConformance with how it is made.
-// To be included by one file of a test program.
+// tests/support/comm_conformance.h: what every Comm promises, as tests. A room that has one instantiates CommConformance with how it is
+// made. To be included by one file of a test program.
 #pragma once
 
 #include <gmock/gmock.h>
@@ -37,7 +37,8 @@ TEST_P(CommConformance, EveryRankGetsEveryMessageInRankOrderRoundAfterRound) {
     const auto outcomes = run_as_ranks(comms, [&](Comm& comm) {
       EXPECT_EQ(comm.size(), n);
       for (int k = 0; k < 50; ++k) {
-        const auto all = texts_of(all_gather(comm, "round " + std::to_string(k), bytes_from(std::to_string(comm.rank()) + "/" + std::to_string(k))));
+        const auto all =
+            texts_of(all_gather(comm, "round " + std::to_string(k), bytes_from(std::to_string(comm.rank()) + "/" + std::to_string(k))));
         EXPECT_EQ(all.size(), static_cast<size_t>(n));
         for (size_t r = 0; r < all.size(); ++r) EXPECT_EQ(all[r], std::to_string(r) + "/" + std::to_string(k));
       }
@@ -101,9 +102,11 @@ TEST_P(CommConformance, RanksThatTookDifferentWaysAllLearnSo) {
 
 TEST_P(CommConformance, WhatTheLeaderThrowsEveryRankThrowsAndTheNextRoundIsFine) {
   Comms comms = ranks(3);
-  const Fault full{.code = Code::no_space, .what = "disk full", .file = "__0_0.distcp", .offset_bytes = 4096, .os_errno = 28, .hint = "make room"};
+  const Fault full{
+      .code = Code::no_space, .what = "disk full", .file = "__0_0.distcp", .offset_bytes = 4096, .os_errno = 28, .hint = "make room"};
   const auto outcomes = run_as_ranks(comms, [&](Comm& comm) {
-    const auto refused = capture([&] { return comm.round("publish", {}, [&](std::vector<Bytes>) -> std::vector<Bytes> { throw Error(full); }); });
+    const auto refused =
+        capture([&] { return comm.round("publish", {}, [&](std::vector<Bytes>) -> std::vector<Bytes> { throw Error(full); }); });
     EXPECT_FALSE(refused);
     EXPECT_EQ(refused.fault, full);
     return all_gather(comm, "go on", bytes_from("well")).size();
@@ -189,8 +192,9 @@ TEST_P(CommConformance, TheDeadlineNamesWhoIsMissingAndWhatItWasDoing) {
     });
     for (const auto& outcome : outcomes) {
       EXPECT_EQ(outcome.fault.code, Code::timeout);
-      EXPECT_THAT(outcome.fault.what, testing::AllOf(testing::HasSubstr("'gather proofs'"),
-                                                     testing::HasSubstr("rank " + std::to_string(who) + " was last seen at: write __7_0.distcp")));
+      EXPECT_THAT(outcome.fault.what,
+                  testing::AllOf(testing::HasSubstr("'gather proofs'"),
+                                 testing::HasSubstr("rank " + std::to_string(who) + " was last seen at: write __7_0.distcp")));
     }
   }
 }

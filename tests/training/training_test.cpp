@@ -98,7 +98,9 @@ double largest_length(const Tensors& tensors) {
 }
 
 // AdamW divides a gradient by its own size: where the gradient is rounding noise, so is the step.
-bool is_noise(const Trained& trained, const std::string& name) { return length(trained.gradients.at(name)) < 1e-6 * largest_length(trained.gradients); }
+bool is_noise(const Trained& trained, const std::string& name) {
+  return length(trained.gradients.at(name)) < 1e-6 * largest_length(trained.gradients);
+}
 
 struct Case {
   int ranks;
@@ -131,8 +133,8 @@ TEST_P(Training, EqualsOneProcessOnTheSameGlobalBatch) {
     EXPECT_LE(gradient_apart, tolerance) << name;
     EXPECT_LE(parameter_apart, tolerance) << name;
   }
-  std::printf("worst relative difference: loss %.1e, first gradient %.1e, parameter %.1e; gradients that are noise:%s\n", worst_loss, worst_gradient, worst_parameter,
-              noise.empty() ? " none" : noise.c_str());
+  std::printf("worst relative difference: loss %.1e, first gradient %.1e, parameter %.1e; gradients that are noise:%s\n", worst_loss,
+              worst_gradient, worst_parameter, noise.empty() ? " none" : noise.c_str());
 }
 
 TEST_P(Training, TwiceIsTheSameBitForBit) {
@@ -143,8 +145,12 @@ TEST_P(Training, TwiceIsTheSameBitForBit) {
   for (const auto& [name, parameter] : first.parameters) EXPECT_TRUE(parameter.equal(second.parameters.at(name))) << name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, Training, testing::Values(Case{2, Rule::sgd}, Case{3, Rule::sgd}, Case{4, Rule::sgd}, Case{2, Rule::adamw}, Case{3, Rule::adamw}, Case{4, Rule::adamw}),
-                         [](const auto& info) { return (info.param.rule == Rule::sgd ? "sgd_" : "adamw_") + std::to_string(info.param.ranks); });
+INSTANTIATE_TEST_SUITE_P(Ranks, Training,
+                         testing::Values(Case{2, Rule::sgd}, Case{3, Rule::sgd}, Case{4, Rule::sgd}, Case{2, Rule::adamw},
+                                         Case{3, Rule::adamw}, Case{4, Rule::adamw}),
+                         [](const auto& info) {
+                           return (info.param.rule == Rule::sgd ? "sgd_" : "adamw_") + std::to_string(info.param.ranks);
+                         });
 
 }  // namespace
 }  // namespace tessera

@@ -104,7 +104,8 @@ void answer_newcomers(zmq::socket_t& requests, const CurveKeys& keys) {
     } while (frame.more());
     const bool known = frames.size() == 7 && frames[5] == "CURVE" && frames[6] == keys.follower_public;
     const std::string id = frames.size() > 1 ? frames[1] : "";
-    for (const std::string& part : {std::string("1.0"), id, std::string(known ? "200" : "400"), std::string(known ? "OK" : "not of this job"), std::string()}) {
+    for (const std::string& part :
+         {std::string("1.0"), id, std::string(known ? "200" : "400"), std::string(known ? "OK" : "not of this job"), std::string()}) {
       requests.send(zmq::buffer(part), zmq::send_flags::sndmore);
     }
     requests.send(zmq::message_t(), zmq::send_flags::none);

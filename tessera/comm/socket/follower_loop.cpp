@@ -67,7 +67,8 @@ void FollowerLoop::turn() {
 
 void FollowerLoop::wait_for_something() {
   const auto left = std::chrono::ceil<Milliseconds>(next_beat_ - Clock::now());
-  std::vector<zmq::pollitem_t> items{{monitor_.handle(), 0, ZMQ_POLLIN, 0}, {dealer_.handle(), 0, ZMQ_POLLIN, 0}, {nullptr, wake.descriptor(), ZMQ_POLLIN, 0}};
+  std::vector<zmq::pollitem_t> items{
+      {monitor_.handle(), 0, ZMQ_POLLIN, 0}, {dealer_.handle(), 0, ZMQ_POLLIN, 0}, {nullptr, wake.descriptor(), ZMQ_POLLIN, 0}};
   zmq::poll(items, drained_ ? std::max(Milliseconds(0), left) : Milliseconds(0));
   wake.hush();
 }
@@ -114,7 +115,8 @@ void FollowerLoop::act_on(Message message) {
 void FollowerLoop::hear_of_connection() {
   while (const auto frames = receive_now(monitor_)) {
     const auto event = ByteReader(bytes_of(frames->front())).get<uint16_t>();
-    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) break_with({.code = Code::mismatch, .what = "the leader did not let this rank in: it is not of its job"});
+    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH)
+      break_with({.code = Code::mismatch, .what = "the leader did not let this rank in: it is not of its job"});
     // Before the welcome, ZeroMQ tries again by itself.
     else if (state.with([](FollowerState& s) { return s.welcome; })) disconnected_ = true;
   }

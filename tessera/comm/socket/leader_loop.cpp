@@ -86,7 +86,8 @@ void LeaderLoop::wait_for_something() {
   if (const auto due = state.with([](LeaderState& s) { return s.rounds.check(Clock::now()); })) until = std::min(until, *due);
   const bool hurry = !drained_ || std::ranges::any_of(peers_, [](const Peer& peer) { return peer.unreachable && !peer.gone; });
   const auto left = std::chrono::ceil<Milliseconds>(until - Clock::now());
-  std::vector<zmq::pollitem_t> items{{newcomers_.handle(), 0, ZMQ_POLLIN, 0}, {router_.handle(), 0, ZMQ_POLLIN, 0}, {nullptr, wake.descriptor(), ZMQ_POLLIN, 0}};
+  std::vector<zmq::pollitem_t> items{
+      {newcomers_.handle(), 0, ZMQ_POLLIN, 0}, {router_.handle(), 0, ZMQ_POLLIN, 0}, {nullptr, wake.descriptor(), ZMQ_POLLIN, 0}};
   zmq::poll(items, hurry ? Milliseconds(0) : std::max(Milliseconds(0), left));
   wake.hush();
 }
@@ -171,7 +172,8 @@ void LeaderLoop::lose_the_silent() {
     const bool silent = Clock::now() - p.heard > options_.silence;
     if (!silent && !p.unreachable) continue;
     p.gone = true;
-    const std::string how = p.unreachable ? "its connection closed" : "it was silent for " + std::to_string(options_.silence.count()) + " ms";
+    const std::string how =
+        p.unreachable ? "its connection closed" : "it was silent for " + std::to_string(options_.silence.count()) + " ms";
     state.with([&](LeaderState& s) { s.rounds.lose(rank, how); });
   }
 }

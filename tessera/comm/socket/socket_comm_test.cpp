@@ -14,7 +14,9 @@
 
 #if defined(__SANITIZE_THREAD__)
 // libzmq is not built with TSan, which then cannot see how its threads hand frames over: those reports are not about our code.
-extern "C" __attribute__((visibility("default"))) const char* __tsan_default_suppressions() { return "called_from_lib:libzmq.so\nrace:zmq::\n"; }
+extern "C" __attribute__((visibility("default"))) const char* __tsan_default_suppressions() {
+  return "called_from_lib:libzmq.so\nrace:zmq::\n";
+}
 #endif
 
 namespace tessera {
@@ -63,7 +65,8 @@ class RankProcess {
     std::vector<const char*> variables{environment.c_str()};
     for (char** variable = environ; *variable != nullptr; ++variable) variables.push_back(*variable);
     variables.push_back(nullptr);
-    const int failed = posix_spawn(&pid_, "/proc/self/exe", nullptr, nullptr, const_cast<char**>(arguments), const_cast<char**>(variables.data()));
+    const int failed =
+        posix_spawn(&pid_, "/proc/self/exe", nullptr, nullptr, const_cast<char**>(arguments), const_cast<char**>(variables.data()));
     if (failed != 0) throw Error(os_fault(failed, "start a rank"));
   }
   ~RankProcess() {
@@ -88,7 +91,8 @@ TEST(RankProcess, DISABLED_Follower) {
 
 TEST(RankProcess, DISABLED_Leader) {
   const std::string invitation = given_invitation();
-  const SocketLeader leader = socket_leader({.port = port_of(invitation), .token = invitation.substr(invitation.find(' ') + 1)}, quick_as(0));
+  const SocketLeader leader =
+      socket_leader({.port = port_of(invitation), .token = invitation.substr(invitation.find(' ') + 1)}, quick_as(0));
   barrier(*leader.comm, "together");
   leader.comm->note("publish");
   barrier(*leader.comm, "noted");
@@ -196,7 +200,9 @@ TEST(SocketComm, NoiseAtTheDoorDisturbsNobody) {
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     ASSERT_EQ(connect(stranger, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
     // ZeroMQ's greeting with no security, then a frame that says it is huge; or plain noise; or silence.
-    std::string words = k % 3 == 0 ? std::string("\xff\0\0\0\0\0\0\0\1\x7f\3\0NULL", 16) + std::string(48, '\0') + std::string("\2\x7f\xff\xff\xff\xff\xff\xff\xff", 9) : "GET / HTTP/1.1\r\n\r\n";
+    std::string words = k % 3 == 0 ? std::string("\xff\0\0\0\0\0\0\0\1\x7f\3\0NULL", 16) + std::string(48, '\0') +
+                                         std::string("\2\x7f\xff\xff\xff\xff\xff\xff\xff", 9)
+                                   : "GET / HTTP/1.1\r\n\r\n";
     if (k % 3 == 2) words.clear();
     EXPECT_EQ(::send(stranger, words.data(), words.size(), MSG_NOSIGNAL), static_cast<ssize_t>(words.size()));
     strangers.push_back(stranger);
@@ -230,9 +236,8 @@ TEST(SocketComm, AMessageAboveTheLimitFailsOnEveryRank) {
     small.rank = 1;
     comms.push_back(socket_follower(leader.invitation, small));
     const auto outcomes = run_as_ranks(comms, [&](Comm& comm) {
-      comm.round("too much", Bytes(comm.rank() == 1 && who == 1 ? 1001 : 10), [&](std::vector<Bytes> all) {
-        return std::vector<Bytes>(all.size(), Bytes(who == 0 ? 1001 : 10));
-      });
+      comm.round("too much", Bytes(comm.rank() == 1 && who == 1 ? 1001 : 10),
+                 [&](std::vector<Bytes> all) { return std::vector<Bytes>(all.size(), Bytes(who == 0 ? 1001 : 10)); });
     });
     for (const auto& outcome : outcomes) {
       EXPECT_EQ(outcome.fault.code, Code::limit) << describe(outcome.fault);

@@ -23,7 +23,8 @@ class FollowerComm final : public Comm {
         });
     if (heard) return;
     throw Error({.code = Code::timeout,
-                 .what = "the leader did not let rank " + std::to_string(options_.rank) + " in within " + std::to_string(options_.deadline.count()) + " ms",
+                 .what = "the leader did not let rank " + std::to_string(options_.rank) + " in within " +
+                         std::to_string(options_.deadline.count()) + " ms",
                  .hint = "is the leader running, can its address be reached, and is the invitation of this job?"});
   }
 

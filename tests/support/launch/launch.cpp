@@ -167,7 +167,9 @@ class Launch {
       const int code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
       ranks_[r].ended = code;
       if (code == 0) continue;
-      say("rank " + std::to_string(r) + (WIFSIGNALED(status) ? " was killed by signal " + std::to_string(WTERMSIG(status)) : " exited with code " + std::to_string(code)));
+      say("rank " + std::to_string(r) +
+          (WIFSIGNALED(status) ? " was killed by signal " + std::to_string(WTERMSIG(status))
+                               : " exited with code " + std::to_string(code)));
       if (!code_) code_ = code;
     }
   }
@@ -209,7 +211,8 @@ class Launch {
 }  // namespace
 
 int launch(const LaunchOptions& options, std::ostream& out) {
-  if (options.ranks < 1 || options.command.empty()) throw Error({.code = Code::invalid_argument, .what = "a launch needs ranks and a command"});
+  if (options.ranks < 1 || options.command.empty())
+    throw Error({.code = Code::invalid_argument, .what = "a launch needs ranks and a command"});
   for (const int signal : {SIGINT, SIGTERM}) ::signal(signal, [](int number) { asked_to_end = number; });
   return Launch(options, out).run();
 }

@@ -16,10 +16,10 @@
 namespace tessera {
 namespace {
 
+using std::chrono::milliseconds;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using std::chrono::milliseconds;
 
 struct Ran {
   int code;
@@ -34,7 +34,8 @@ Ran run(int ranks, const std::string& script, milliseconds deadline = std::chron
 TEST(Launch, GivesEachRankItsVariablesAndTagsItsLines) {
   const Ran ran = run(2, "echo I am $RANK of $WORLD_SIZE at $MASTER_ADDR:$MASTER_PORT; echo aside >&2");
   EXPECT_EQ(ran.code, 0);
-  EXPECT_THAT(ran.text, AllOf(HasSubstr("[rank 0] I am 0 of 2 at 127.0.0.1:"), HasSubstr("[rank 1] I am 1 of 2"), HasSubstr("[rank 1] aside")));
+  EXPECT_THAT(ran.text,
+              AllOf(HasSubstr("[rank 0] I am 0 of 2 at 127.0.0.1:"), HasSubstr("[rank 1] I am 1 of 2"), HasSubstr("[rank 1] aside")));
   EXPECT_THAT(ran.text, HasSubstr("[launch] rank 1 pid "));
 }
 
@@ -51,7 +52,8 @@ TEST(Launch, NamesASignal) {
 }
 
 TEST(Launch, LetsTheOthersSayWhatTheyHaveToSayBeforeItEndsThem) {
-  const Ran ran = run(2, "[ $RANK = 0 ] && exit 1; sleep 0.2; echo my own error; exit 4", std::chrono::minutes(1), std::chrono::seconds(20));
+  const Ran ran =
+      run(2, "[ $RANK = 0 ] && exit 1; sleep 0.2; echo my own error; exit 4", std::chrono::minutes(1), std::chrono::seconds(20));
   EXPECT_EQ(ran.code, 1);
   EXPECT_THAT(ran.text, AllOf(HasSubstr("[rank 1] my own error"), Not(HasSubstr("ending rank"))));
 }
