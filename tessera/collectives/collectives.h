@@ -1,7 +1,10 @@
 // tessera/collectives/collectives.h: how ranks compute: gather, scatter-reduce and reduce on tensors.
 // Shapes      Tensors are contiguous and 1-D (any shape for all_reduce and broadcast), of the same dtype and size on all ranks.
 // Order       Every rank launches the same operations in the same order, from one thread at a time.
-// Errors      wait() throws tessera::Error naming the rank and the operation: peer_lost, timeout, aborted or internal.
+// Errors      Tensors that do not fit are refused before anything is launched, alike by all transports. wait() throws tessera::Error naming
+// the
+//             rank and the operation: peer_lost, timeout, aborted or internal; from then on the Collectives is of no more use. A transport
+//             may go on writing to tensors whose wait() threw, so their storage must not be freed by hand before the Collectives is gone.
 // Determinism Thread ranks reduce in rank order; a mean is the sum times 1/N. Each (N, transport) repeats bit for bit.
 #pragma once
 
@@ -29,10 +32,10 @@ class Collectives {
   virtual int size() const = 0;
   // full[r·n, (r+1)·n) = shard of rank r, n = shard.numel(). full.numel() == n · size(). `shard` may alias its own place in `full`.
   virtual std::unique_ptr<Work> all_gather_into(at::Tensor full, at::Tensor shard) = 0;
-  // shard = the reduction over ranks of full[rank·n, (rank+1)·n). `full`'s content is undefined afterwards.
+  // shard = the reduction over ranks of full[rank·n, (rank+1)·n). It lies outside `full`, whose content is undefined afterwards.
   virtual std::unique_ptr<Work> reduce_scatter_into(at::Tensor shard, at::Tensor full, Reduce how) = 0;
   virtual std::unique_ptr<Work> all_reduce(at::Tensor tensor, Reduce how) = 0;  // in place
-  virtual std::unique_ptr<Work> broadcast(at::Tensor tensor, int root) = 0;     // in place
+  virtual std::unique_ptr<Work> broadcast(at::Tensor tensor, int root) = 0;  // in place
   // Makes every rank that waits, or will wait, throw `fault`.
   virtual void abort(const Fault& fault) = 0;
 };

@@ -4,10 +4,13 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/maximum.h>
 
+#include <algorithm>
 #include <map>
 #include <optional>
+#include <ranges>
 
 #include "tessera/base/guarded.h"
+#include "tessera/collectives/arguments.h"
 
 namespace tessera {
 namespace {
@@ -42,23 +45,28 @@ struct Buffers {
   at::Tensor shard;  // 1-D
 };
 
+// How far a rank is with an operation. Only an all_reduce has a second half.
+enum class Stage { absent, launched, half_done, done };
+
 struct Operation {
-  std::optional<Shape> shape;
-  int first_rank = 0;
-  std::vector<Buffers> buffers;
-  at::Tensor reduced;  // of an all_reduce: each rank computes its share of it, all copy all of it
-  int arrived = 0;
-  int first_half = 0;   // ranks that are through with the first half of their share
-  int second_half = 0;
+  Operation(const Shape& shape, int first_rank, size_t ranks)
+      : shape(shape), first_rank(first_rank), buffers(ranks), stages(ranks, Stage::absent) {}
+  const Shape shape;
+  const int first_rank;
+  std::vector<Buffers> buffers;  // by rank
+  std::vector<Stage> stages;     // by rank; only under the table's lock
+  at::Tensor reduced = {};       // of an all_reduce: each rank computes its share of it, all copy all of it
 };
 
 struct Table {
-  std::map<uint64_t, std::shared_ptr<Operation>> operations;
-  std::optional<Fault> broken;
+  std::vector<bool> left;  // by rank: its Collectives is gone
+  std::map<uint64_t, std::shared_ptr<Operation>> operations = {};
+  std::optional<Fault> broken = {};
 };
 
 struct Shared {
-  explicit Shared(int ranks, Milliseconds deadline) : ranks(ranks), deadline(deadline) {}
+  explicit Shared(int ranks, Milliseconds deadline)
+      : ranks(ranks), deadline(deadline), table(Table{std::vector<bool>(static_cast<size_t>(ranks))}) {}
   const int ranks;
   const Milliseconds deadline;
   Guarded<Table> table;
@@ -86,26 +94,28 @@ class ThreadWork final : public Work {
 class ThreadCollectives final : public Collectives {
  public:
   ThreadCollectives(std::shared_ptr<Shared> shared, int rank) : shared_(std::move(shared)), rank_(rank) {}
+  ~ThreadCollectives() override {
+    shared_->table.with([&](Table& table) { table.left[static_cast<size_t>(rank_)] = true; });
+  }
 
   int rank() const override { return rank_; }
   int size() const override { return shared_->ranks; }
 
   std::unique_ptr<Work> all_gather_into(at::Tensor full, at::Tensor shard) override {
-    check(full.numel() == shard.numel() * size(), "full is not as long as all shards");
-    return launch({Kind::all_gather, shard.scalar_type(), shard.numel(), Reduce::sum, 0}, {full, shard});
+    check_all_gather(full, shard, size());
+    return launch({Kind::all_gather, shard.scalar_type(), shard.numel(), Reduce::sum, 0}, {full.detach(), shard.detach()});
   }
   std::unique_ptr<Work> reduce_scatter_into(at::Tensor shard, at::Tensor full, Reduce how) override {
-    check(full.numel() == shard.numel() * size(), "full is not as long as all shards");
-    check_reduction(shard, how);
-    return launch({Kind::reduce_scatter, shard.scalar_type(), shard.numel(), how, 0}, {full, shard});
+    check_reduce_scatter(shard, full, how, size());
+    return launch({Kind::reduce_scatter, shard.scalar_type(), shard.numel(), how, 0}, {full.detach(), shard.detach()});
   }
   std::unique_ptr<Work> all_reduce(at::Tensor tensor, Reduce how) override {
-    check_reduction(tensor, how);
-    return launch({Kind::all_reduce, tensor.scalar_type(), tensor.numel(), how, 0}, {tensor.view({-1}), {}});
+    check_all_reduce(tensor, how);
+    return launch({Kind::all_reduce, tensor.scalar_type(), tensor.numel(), how, 0}, {tensor.detach().view({-1}), {}});
   }
   std::unique_ptr<Work> broadcast(at::Tensor tensor, int root) override {
-    check(root >= 0 && root < size(), "no such root");
-    return launch({Kind::broadcast, tensor.scalar_type(), tensor.numel(), Reduce::sum, root}, {tensor.view({-1}), {}});
+    check_broadcast(tensor, root, size());
+    return launch({Kind::broadcast, tensor.scalar_type(), tensor.numel(), Reduce::sum, root}, {tensor.detach().view({-1}), {}});
   }
   void abort(const Fault& fault) override {
     shared_->table.with([&](Table& table) {
@@ -123,39 +133,34 @@ class ThreadCollectives final : public Collectives {
   }
 
  private:
-  static void check(bool good, const char* what) {
-    if (!good) throw Error({.code = Code::invalid_argument, .what = std::string("a collective whose tensors do not fit: ") + what});
-  }
-  static void check_reduction(const at::Tensor& tensor, Reduce how) {
-    if (how == Reduce::mean && !at::isFloatingType(tensor.scalar_type()))
-      throw Error({.code = Code::unsupported, .what = "the mean of integers"});
-  }
   static void throw_if_broken(const Table& table) {
     if (table.broken) throw Error(*table.broken);
   }
 
+  static size_t index(int rank) { return static_cast<size_t>(rank); }
+  static std::string title(const Operation& operation, uint64_t number) {
+    return "collective " + std::to_string(number) + ", " + describe(operation.shape);
+  }
+  static Buffers& buffers_of(Operation& operation, int rank) { return operation.buffers[index(rank)]; }
+
   std::unique_ptr<Work> launch(const Shape& shape, Buffers buffers) {
-    const uint64_t number = launched_++;
     shared_->table.with([&](Table& table) {
       throw_if_broken(table);
-      auto& operation = table.operations[number];
-      if (!operation) operation = std::make_shared<Operation>();
-      if (!operation->shape) {
-        operation->shape = shape;
-        operation->first_rank = rank_;
-        operation->buffers.resize(static_cast<size_t>(size()));
+      auto& operation = table.operations[launched_];
+      if (!operation) {
+        operation = std::make_shared<Operation>(shape, rank_, index(size()));
         if (shape.kind == Kind::all_reduce) operation->reduced = at::empty({shape.numel}, buffers.whole.options());
-      } else if (*operation->shape != shape) {
+      } else if (operation->shape != shape) {
         table.broken = Fault{.code = Code::internal,
-                             .what = "ranks took different ways: collective " + std::to_string(number) + " is " +
-                                     describe(*operation->shape) + " on rank " + std::to_string(operation->first_rank) + " and " +
+                             .what = "ranks took different ways: collective " + std::to_string(launched_) + " is " +
+                                     describe(operation->shape) + " on rank " + std::to_string(operation->first_rank) + " and " +
                                      describe(shape) + " on rank " + std::to_string(rank_)};
         throw_if_broken(table);
       }
-      operation->buffers[static_cast<size_t>(rank_)] = std::move(buffers);
-      ++operation->arrived;
+      buffers_of(*operation, rank_) = std::move(buffers);
+      operation->stages[index(rank_)] = Stage::launched;
     });
-    return std::make_unique<ThreadWork>(*this, number);
+    return std::make_unique<ThreadWork>(*this, launched_++);
   }
 
   void carry_out(uint64_t number) {
@@ -163,39 +168,35 @@ class ThreadCollectives final : public Collectives {
       throw_if_broken(table);
       return table.operations.at(number);
     });
-    wait_for_all(*operation, operation->arrived, "join", number);
+    wait_for_all(*operation, Stage::launched, number);
     first_half(*operation);
-    count(operation->first_half);
-    wait_for_all(*operation, operation->first_half, "finish", number);
-    if (operation->shape->kind == Kind::all_reduce) {
+    reach(*operation, Stage::half_done);
+    wait_for_all(*operation, Stage::half_done, number);
+    if (operation->shape.kind == Kind::all_reduce) {
       buffers_of(*operation, rank_).whole.copy_(operation->reduced);
-      count(operation->second_half);
-      wait_for_all(*operation, operation->second_half, "finish", number);
+      reach(*operation, Stage::done);
+      wait_for_all(*operation, Stage::done, number);
     }
     // Every rank is through with the buffers. The last one to say so removes the operation; saying it twice is harmless.
     shared_->table.with([&](Table& table) { table.operations.erase(number); });
   }
 
   void first_half(Operation& operation) {
-    const Shape& shape = *operation.shape;
+    const Shape& shape = operation.shape;
     Buffers& mine = buffers_of(operation, rank_);
     switch (shape.kind) {
       case Kind::all_gather:
         for (int r = 0; r < size(); ++r) copy(mine.whole.narrow(0, r * shape.numel, shape.numel), buffers_of(operation, r).shard);
         break;
       case Kind::reduce_scatter:
-        mine.shard.copy_(reduce(operation, [&](const at::Tensor& whole) { return whole.narrow(0, rank_ * shape.numel, shape.numel); }));
+        reduce(mine.shard, operation, [&](const at::Tensor& whole) { return whole.narrow(0, rank_ * shape.numel, shape.numel); });
         break;
       case Kind::all_reduce:
-        share(operation.reduced, rank_, size()).copy_(reduce(operation, [&](const at::Tensor& whole) {
-          return share(whole, rank_, size());
-        }));
+        reduce(share(operation.reduced, rank_, size()), operation, [&](const at::Tensor& whole) { return share(whole, rank_, size()); });
         break;
       case Kind::broadcast: copy(mine.whole, buffers_of(operation, shape.root).whole); break;
     }
   }
-
-  static Buffers& buffers_of(Operation& operation, int rank) { return operation.buffers[static_cast<size_t>(rank)]; }
 
   // A rank's own part may be in place already.
   static void copy(const at::Tensor& to, const at::Tensor& from) {
@@ -203,38 +204,54 @@ class ThreadCollectives final : public Collectives {
   }
 
   template <class Part>
-  at::Tensor reduce(Operation& operation, Part part) {
-    at::Tensor sum = part(buffers_of(operation, 0).whole).clone();
+  void reduce(at::Tensor out, Operation& operation, Part part) {
+    out.copy_(part(buffers_of(operation, 0).whole));
     for (int r = 1; r < size(); ++r) {
       const at::Tensor next = part(buffers_of(operation, r).whole);
-      if (operation.shape->how == Reduce::max) sum = at::maximum(sum, next);
-      else sum.add_(next);
+      if (operation.shape.how == Reduce::max) at::maximum_out(out, out, next);
+      else out.add_(next);
     }
-    if (operation.shape->how == Reduce::mean) sum.mul_(1.0 / size());
-    return sum;
+    if (operation.shape.how == Reduce::mean) out.mul_(1.0 / size());
   }
 
-  void count(int& counter) {
-    shared_->table.with([&](Table&) { ++counter; });
+  void reach(Operation& operation, Stage stage) {
+    shared_->table.with([&](Table&) { operation.stages[index(rank_)] = stage; });
   }
 
-  void wait_for_all(Operation& operation, const int& counter, const char* what, uint64_t number) {
-    const bool all = shared_->table.when(
-        Deadline::after(shared_->deadline), [&](const Table& table) { return table.broken || counter == size(); },
-        [](const Table& table) { throw_if_broken(table); });
-    if (all) return;
-    shared_->table.with([&](Table& table) {
-      throw_if_broken(table);
-      std::string missing;
+  // Until every rank has reached `stage`; a rank that left before it never will.
+  void wait_for_all(const Operation& operation, Stage stage, uint64_t number) {
+    const auto behind = [&](int rank) { return operation.stages[index(rank)] < stage; };
+    const auto lost = [&](const Table& table) -> std::optional<int> {
       for (int r = 0; r < size(); ++r) {
-        if (!buffers_of(operation, r).whole.defined()) missing += (missing.empty() ? " of rank " : ", ") + std::to_string(r);
+        if (behind(r) && table.left[index(r)]) return r;
       }
-      table.broken =
-          Fault{.code = Code::timeout,
-                .what = "no word" + missing + " for " + std::to_string(shared_->deadline.count()) + " ms, waiting for all ranks to " +
-                        what + " collective " + std::to_string(number) + ", " + describe(*operation.shape)};
+      return std::nullopt;
+    };
+    const auto all = [&] { return std::ranges::none_of(std::views::iota(0, size()), behind); };
+    const auto break_if_lost = [&](Table& table) {
+      const auto rank = lost(table);
+      if (rank && !table.broken)
+        table.broken = Fault{.code = Code::peer_lost,
+                             .what = "rank " + std::to_string(*rank) + " is gone: it left before " + title(operation, number)};
       throw_if_broken(table);
-    });
+    };
+    const bool over = shared_->table.when(
+        Deadline::after(shared_->deadline), [&](const Table& table) { return table.broken || all() || lost(table); }, break_if_lost);
+    if (!over) shared_->table.with([&](Table& table) { time_out(table, operation, behind, number); });
+  }
+
+  template <class Behind>
+  void time_out(Table& table, const Operation& operation, Behind behind, uint64_t number) {
+    std::string missing;
+    for (int r = 0; r < size(); ++r) {
+      if (behind(r)) missing += (missing.empty() ? "" : ", ") + std::to_string(r);
+    }
+    if (!table.broken && !missing.empty()) {
+      table.broken = Fault{.code = Code::timeout,
+                           .what = "no word of rank " + missing + " for " + std::to_string(shared_->deadline.count()) + " ms, in " +
+                                   title(operation, number)};
+    }
+    throw_if_broken(table);
   }
 
   const std::shared_ptr<Shared> shared_;

@@ -225,14 +225,12 @@ TEST(Backward, ThatThrowsLeavesAModelThatTrainsOnAsIfItHadNot) {
   const Values undisturbed = train_on(2, {}, adamw, 3);
   run_ranks(2, [&](Job& job) {
     auto model = sharded_net(job);
-    bool armed = true;
-    const at::Tensor middle = model.module().blocks[1](model.module().blocks[2](at::ones({1, net_width}).set_requires_grad(true)));
-    middle.register_hook([&](const at::Tensor&) {
-      if (armed) throw std::domain_error("no");
-    });
-    const at::Tensor value = loss(model(mine(job))) + model.module().blocks[0](middle).sum();
-    EXPECT_ANY_THROW(value.backward());
-    armed = false;
+    auto& blocks = model.module().blocks;
+    const at::Tensor middle = blocks[1](at::ones({1, net_width}));
+    middle.register_hook([](const at::Tensor&) { throw std::domain_error("no"); });
+    // By then the last block's gradients are on their way to the other rank.
+    EXPECT_ANY_THROW(blocks[2](middle).sum().backward());
+    EXPECT_GT(unit_counters(model).gradient_bytes, 0);
     model->zero_grad();
     EXPECT_TRUE(identical(train_sharded(job, model, adamw, 3), undisturbed));
     EXPECT_EQ(unit_counters(model).gradient_bytes, 0);
@@ -291,12 +289,26 @@ TEST(Forward, SeesAStepThatCameWhileTheUnitWasStillWhole) {
     auto model = sharded_net(job);
     auto optimizer = adamw(model);
     loss(model(mine(job))).backward();
-    const at::Tensor kept = model(mine(job));  // without backward: the outermost unit stays whole
+    const at::Tensor kept = model(mine(job));  // without backward: the root stays whole
+    EXPECT_GT(unit_counters(model).parameter_bytes, 0);
     optimizer->step();
     const at::Tensor fresh = model(mine(job));
-    const at::NoGradGuard no_grad;
-    EXPECT_TRUE(at::equal(fresh, model(mine(job)))) << "the gather after the step must not reuse the old values";
+    values_of(model);  // frees everything
+    EXPECT_TRUE(at::equal(fresh, model(mine(job)))) << "the forward after the step must not use the old values";
     EXPECT_FALSE(at::equal(fresh, kept));
+  });
+}
+
+TEST(Forward, GathersAfterAStepAlsoWhereARankHoldsPaddingOnly) {
+  run_ranks(2, [&](Job& job) {
+    auto model = fsdp(job, [] { return Block(1); }, {.seed = 1});
+    ASSERT_EQ(flat_units(model).front().unit->layout().range(1).size(), 0);
+    auto optimizer = adamw(model);
+    const at::Tensor x = at::ones({1, 1});
+    model(x).sum().backward();
+    const at::Tensor kept = model(x);
+    optimizer->step();
+    EXPECT_FALSE(at::equal(model(x), kept));
   });
 }
 
