@@ -1,5 +1,6 @@
 #include "tessera/collectives/thread_collectives.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/rand.h>

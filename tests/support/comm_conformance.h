@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <functional>
 #include <string>
 #include <thread>
@@ -75,9 +76,12 @@ TEST_P(CommConformance, ABroadcastIsTheLeadersAndABarrierWaitsForAll) {
 TEST_P(CommConformance, LargeMessagesArriveWhole) {
   Comms comms = ranks(3);
   constexpr size_t large = size_t{32} << 20;
+  // Repeats with an odd period, so that a part in a wrong place shows.
   const auto pattern = [](int rank) {
     Bytes bytes(large + static_cast<size_t>(rank));
-    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>((i * 2654435761U + static_cast<size_t>(rank)) >> 13);
+    constexpr size_t period = 100'003;
+    for (size_t i = 0; i < period; ++i) bytes[i] = static_cast<std::byte>((i * 2654435761U + static_cast<size_t>(rank)) >> 13);
+    for (size_t i = period; i < bytes.size(); i += period) std::memcpy(&bytes[i], &bytes[0], std::min(period, bytes.size() - i));
     return bytes;
   };
   // Each rank's bytes go up, and the bytes of its neighbour come back.

@@ -15,7 +15,7 @@
 #if defined(__SANITIZE_THREAD__)
 // libzmq is not built with TSan, which then cannot see how its threads hand frames over: those reports are not about our code.
 extern "C" __attribute__((visibility("default"))) const char* __tsan_default_suppressions() {
-  return "called_from_lib:libzmq.so\nrace:zmq::\n";
+  return "called_from_lib:libzmq.so\ncalled_from_lib:libsodium.so\nrace:zmq::\n";
 }
 #endif
 

@@ -1,0 +1,219 @@
+// What a training job puts into one state, saved by some ranks and loaded by others.
+#include "tessera/libtorch/state.h"
+
+#include <ATen/Context.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/zeros.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/nn/modules/batchnorm.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/optim/adamw.h>
+#include <torch/optim/lbfgs.h>
+#include <torch/optim/sgd.h>
+
+#include "tessera/checkpoint/load.h"
+#include "tessera/checkpoint/save.h"
+#include "tessera/fsdp/fsdp.h"
+#include "tessera/fsdp/summon.h"
+#include "tessera/fsdp/wrap.h"
+#include "tessera/libtorch/random_state.h"
+#include "tessera/storage/memory_storage.h"
+
+namespace tessera {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+struct NetImpl : torch::nn::Module {
+  NetImpl()
+      : first(register_module("first", wrap(torch::nn::Linear(5, 7)))),
+        last(register_module("last", torch::nn::Linear(7, 3))),
+        norm(register_module("norm", torch::nn::BatchNorm1d(3))) {}
+  at::Tensor forward(const at::Tensor& x) { return norm(last(first(x).relu())); }
+  Wrapped<torch::nn::LinearImpl> first;
+  torch::nn::Linear last;
+  torch::nn::BatchNorm1d norm;
+};
+TORCH_MODULE(Net);
+
+std::vector<float> values(const at::Tensor& tensor) {
+  const at::Tensor dense = tensor.detach().to(at::kFloat).contiguous().view({-1});
+  return {dense.const_data_ptr<float>(), dense.const_data_ptr<float>() + dense.numel()};
+}
+
+// Every whole parameter and buffer, by name.
+std::map<std::string, std::vector<float>> whole(const Wrapped<NetImpl>& model) {
+  const SummonFullParams summoned(model, {.writeback = false});
+  std::map<std::string, std::vector<float>> all;
+  for (const NamedParameter& parameter : named_parameters(model)) all[parameter.name] = values(parameter.tensor);
+  for (const NamedBuffer& buffer : named_buffers(model)) all[buffer.name] = values(buffer.tensor);
+  return all;
+}
+
+void step(Wrapped<NetImpl>& model, auto& optimizer) {
+  model(at::ones({4, 5}) * at::full({4, 1}, 0.5)).square().sum().backward();
+  optimizer.step();
+  optimizer.zero_grad();
+}
+
+void save_to(Job& job, MemoryStorage& storage, State& state) { save(job, storage, "c", state.state_dict()); }
+LoadReport load_from(Job& job, MemoryStorage& storage, State& state) {
+  StateDict described = state.state_dict();
+  const LoadReport report = load(job, storage, "c", described);
+  state.load_state_dict(described);
+  return report;
+}
+
+// Trains on 2 ranks, saves, goes on for a step; then resumes on `ranks` and must come to the same.
+template <class MakeOptimizer, class MakePart>
+void resumes(int ranks, MakeOptimizer make_optimizer, MakePart part) {
+  MemoryStorage storage;
+  std::map<std::string, std::vector<float>> expected;
+  run_ranks(2, [&](Job& job) {
+    auto model = fsdp(job, [] { return Net(); }, {.seed = 1});
+    auto optimizer = make_optimizer(model);
+    for (int i = 0; i < 3; ++i) step(model, optimizer);
+    State all = state({{"model", model}, {"optim", part(optimizer, model)}});
+    save_to(job, storage, all);
+    step(model, optimizer);
+    auto after = whole(model);
+    if (job.rank() == 0) expected = std::move(after);
+  });
+  run_ranks(ranks, [&](Job& job) {
+    auto model = fsdp(job, [] { return Net(); }, {.seed = 2});
+    auto optimizer = make_optimizer(model);
+    State all = state({{"model", model}, {"optim", part(optimizer, model)}});
+    load_from(job, storage, all);
+    step(model, optimizer);
+    const auto actual = whole(model);
+    ASSERT_EQ(actual.size(), expected.size());
+    for (const auto& [name, want] : expected) {
+      for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(actual.at(name)[i], want[i], 1e-5) << name;
+    }
+  });
+}
+
+TEST(State, OurOptimizersGoOnWhereTheyStoppedOnAnyRanks) {
+  for (const int ranks : {1, 2, 3}) {
+    resumes(
+        ranks, [](auto& model) { return AdamW(model, {.lr = 0.05}); }, [](Optimizer& optimizer, auto&) { return StatePart(optimizer); });
+    resumes(
+        ranks, [](auto& model) { return SGD(model, {.lr = 0.05, .momentum = 0.9}); },
+        [](Optimizer& optimizer, auto&) { return StatePart(optimizer); });
+  }
+}
+
+TEST(State, ElementwiseTorchOptimizersGoOnWhereTheyStoppedOnAnyRanks) {
+  const auto part = [](torch::optim::Optimizer& optimizer, auto& model) { return StatePart(optimizer, model); };
+  for (const int ranks : {1, 2, 3}) {
+    resumes(
+        ranks, [](auto& model) { return torch::optim::AdamW(model->parameters(), torch::optim::AdamWOptions(0.05).amsgrad(true)); }, part);
+    resumes(ranks, [](auto& model) { return torch::optim::SGD(model->parameters(), torch::optim::SGDOptions(0.05).momentum(0.9)); }, part);
+  }
+}
+
+TEST(State, TorchOptimizersHaveTheKeysOfStock) {
+  run_ranks(1, [&](Job& job) {
+    auto model = fsdp(job, [] { return Net(); }, {.seed = 1});
+    torch::optim::AdamW optimizer(model->parameters(), 0.05);
+    const StateDict described = state({{"optim", StatePart(optimizer, model)}}).state_dict();
+    EXPECT_TRUE(described.leaves.contains("optim.state.first.weight.exp_avg"));
+    EXPECT_TRUE(described.leaves.contains("optim.state.last.bias.step"));
+    EXPECT_EQ(*described.object("optim.param_groups.0.lr"), Value(0.05));
+    EXPECT_EQ(join(described.leaves.at("optim.param_groups.0.betas").path), "optim.param_groups.0.betas");
+    EXPECT_EQ(described.leaves.at("optim.state.first.weight.exp_avg").path, (KeyPath{"optim", "state", "first.weight", "exp_avg"}));
+  });
+}
+
+TEST(State, AnOptimizerThatIsNotElementwiseIsRefusedByName) {
+  run_ranks(1, [&](Job& job) {
+    auto model = fsdp(job, [] { return Net(); }, {.seed = 1});
+    torch::optim::LBFGS optimizer(model->parameters());
+    const auto outcome = capture([&] { state({{"optim", StatePart(optimizer, model)}}).state_dict(); });
+    EXPECT_EQ(outcome.fault.code, Code::unsupported);
+    EXPECT_THAT(outcome.fault.what, HasSubstr("LBFGS"));
+  });
+}
+
+TEST(State, APlainModuleAloneHasItsBareNamesAndItsBuffers) {
+  MemoryStorage storage;
+  run_ranks(2, [&](Job& job) {
+    torch::nn::BatchNorm1d norm(3);
+    norm->running_mean.fill_(7);
+    norm->num_batches_tracked.fill_(5);
+    State all = state(norm);
+    const StateDict described = all.state_dict();
+    std::vector<std::string> keys;
+    for (const auto& [key, leaf] : described.leaves) keys.push_back(key);
+    EXPECT_THAT(keys, ElementsAre("bias", "num_batches_tracked", "running_mean", "running_var", "weight"));
+    save_to(job, storage, all);
+    norm->running_mean.zero_();
+    norm->num_batches_tracked.zero_();
+    load_from(job, storage, all);
+    EXPECT_EQ(norm->running_mean[2].item<float>(), 7);
+    EXPECT_EQ(norm->num_batches_tracked.item<int64_t>(), 5);
+  });
+}
+
+TEST(State, PlainValuesKeepTheirNesting) {
+  MemoryStorage storage;
+  const Value plain = Value::Mapping{
+      {{Value("step"), Value(12)}, {Value("schedule"), Value::list({Value::Mapping{{{Value("lr"), Value(0.5)}}, false}, Value(7)})}},
+      false};
+  run_ranks(2, [&](Job& job) {
+    Value value = plain;
+    State all = state({{"progress", value}});
+    EXPECT_TRUE(all.state_dict().leaves.contains("progress.schedule.0.lr"));
+    save_to(job, storage, all);
+    std::get<Value::Mapping>(value.is).items[0].second = Value(99);
+    load_from(job, storage, all);
+    // The order of a mapping is not part of a checkpoint: keys come back sorted.
+    const auto& items = std::get<Value::Mapping>(value.is).items;
+    ASSERT_EQ(items.size(), 2u);
+    EXPECT_EQ(items[0], (std::pair(Value("schedule"), std::get<Value::Mapping>(plain.is).items[1].second)));
+    EXPECT_EQ(items[1], (std::pair(Value("step"), Value(12))));
+  });
+}
+
+TEST(State, ARandomStreamGoesOnOnItsRankAndStartsAfreshOnOtherRanks) {
+  MemoryStorage storage;
+  std::vector<std::vector<float>> next(2);
+  const auto generator_of = [](int rank) {
+    at::Generator generator = at::globalContext().defaultGenerator(at::Device(at::kCPU)).clone();
+    generator.set_current_seed(static_cast<uint64_t>(rank + 1));
+    return generator;
+  };
+  run_ranks(2, [&](Job& job) {
+    at::Generator generator = generator_of(job.rank());
+    at::rand({10}, generator);
+    RandomState stream({.seed = 1, .rank = job.rank()}, generator);
+    State all = state({{"random", stream}});
+    save_to(job, storage, all);
+    next[static_cast<size_t>(job.rank())] = values(at::rand({4}, generator));
+  });
+  EXPECT_NE(next[0], next[1]);
+  run_ranks(2, [&](Job& job) {
+    at::Generator generator = generator_of(7);
+    RandomState stream({.seed = 1, .rank = job.rank()}, generator);
+    State all = state({{"random", stream}});
+    load_from(job, storage, all);
+    EXPECT_EQ(values(at::rand({4}, generator)), next[static_cast<size_t>(job.rank())]);
+  });
+  std::vector<std::vector<float>> fresh(3);
+  run_ranks(3, [&](Job& job) {
+    at::Generator generator = generator_of(7);
+    RandomState stream({.seed = 1, .rank = job.rank(), .step = [] { return int64_t{5}; }}, generator);
+    State all = state({{"random", stream}});
+    EXPECT_THAT(load_from(job, storage, all).reset, ElementsAre("random.stream"));
+    fresh[static_cast<size_t>(job.rank())] = values(at::rand({4}, generator));
+  });
+  EXPECT_NE(fresh[0], fresh[1]);
+  EXPECT_NE(fresh[1], fresh[2]);
+}
+
+}  // namespace
+}  // namespace tessera
