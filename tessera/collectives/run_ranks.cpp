@@ -31,19 +31,26 @@ void run_ranks(int n, const std::function<void(Job&)>& body, const JobOptions& o
   std::vector<Job> jobs = thread_jobs(n, turns, options);
   std::vector<Outcome<Done>> outcomes(jobs.size());
   const int threads_before = at::get_num_threads();
+  // The others are told whose fault it is; their own Faults then say only that another rank failed.
+  const auto fail = [&](size_t r, const Job& job) {
+    const Fault told{.code = Code::aborted, .what = "rank " + std::to_string(r) + " failed: " + describe(outcomes[r].fault)};
+    job.comm().abort(told);
+    job.collectives().abort(told);
+    turns->table.with([&](Turns::Table& table) { table.aborted = told; });
+  };
   std::vector<std::thread> threads;
   for (size_t r = 0; r < jobs.size(); ++r) {
-    threads.emplace_back([&, r] {
-      at::set_num_threads(1);
-      Job& job = jobs[r];
-      outcomes[r] = capture([&] { body(job); });
-      if (outcomes[r]) return;
-      // The others are told whose fault it is; their own Faults then say only that another rank failed.
-      const Fault told{.code = Code::aborted, .what = "rank " + std::to_string(r) + " failed: " + describe(outcomes[r].fault)};
-      job.comm().abort(told);
-      job.collectives().abort(told);
-      turns->table.with([&](Turns::Table& table) { table.aborted = told; });
+    outcomes[r] = capture([&] {
+      threads.emplace_back([&, r] {
+        at::set_num_threads(1);
+        Job job = std::move(jobs[r]);  // gone when the body is over: whoever still waits for this rank learns so
+        outcomes[r] = capture([&] { body(job); });
+        if (!outcomes[r]) fail(r, job);
+      });
     });
+    if (outcomes[r]) continue;
+    fail(r, jobs[r]);
+    break;
   }
   for (std::thread& thread : threads) thread.join();
   at::set_num_threads(threads_before);
