@@ -38,17 +38,21 @@ void run_ranks(int n, const std::function<void(Job&)>& body, const JobOptions& o
     job.collectives().abort(told);
     turns->table.with([&](Turns::Table& table) { table.aborted = told; });
   };
+  const auto live = [&](size_t r) {
+    at::set_num_threads(1);
+    const Job job = std::move(jobs[r]);  // gone when the body is over: whoever still waits for this rank learns so
+    outcomes[r] = capture([&] {
+      Job mine = job;
+      body(mine);
+    });
+    if (!outcomes[r]) fail(r, job);
+  };
   std::vector<std::thread> threads;
   for (size_t r = 0; r < jobs.size(); ++r) {
-    outcomes[r] = capture([&] {
-      threads.emplace_back([&, r] {
-        at::set_num_threads(1);
-        Job job = std::move(jobs[r]);  // gone when the body is over: whoever still waits for this rank learns so
-        outcomes[r] = capture([&] { body(job); });
-        if (!outcomes[r]) fail(r, job);
-      });
-    });
-    if (outcomes[r]) continue;
+    const auto started = capture([&] { threads.emplace_back(live, r); });
+    if (started) continue;
+    outcomes.resize(r + 1);
+    outcomes[r].fault = started.fault;
     fail(r, jobs[r]);
     break;
   }

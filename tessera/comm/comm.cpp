@@ -1,20 +1,11 @@
 #include "tessera/comm/comm.h"
 
+#include "tessera/comm/list.h"
+
 namespace tessera {
 
 std::vector<Bytes> all_gather(Comm& comm, std::string_view purpose, Bytes mine) {
-  const Bytes answer = comm.round(purpose, std::move(mine), [](std::vector<Bytes> all) {
-    ByteWriter out;
-    for (const Bytes& bytes : all) out.put_bytes(bytes);
-    return std::vector<Bytes>(all.size(), out.take());
-  });
-  ByteReader in(answer);
-  std::vector<Bytes> all;
-  while (!in.empty()) {
-    const auto bytes = in.get_bytes();
-    all.emplace_back(bytes.begin(), bytes.end());
-  }
-  return all;
+  return decode_list(comm.round(purpose, std::move(mine), answer_with_all));
 }
 
 Bytes broadcast(Comm& comm, std::string_view purpose, Bytes from_leader) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tessera/comm/list.h"
+
 namespace tessera {
 namespace {
 
@@ -107,18 +109,7 @@ Bytes through_leader(Comm& comm, Phase phase, const std::function<Bytes()>& mine
 }
 
 std::vector<Bytes> on_every_rank_bytes(Comm& comm, Phase phase, const std::function<Bytes()>& work) {
-  const Bytes answer = agree(comm, phase, work, [](std::vector<Bytes> all) {
-    ByteWriter out;
-    for (const Bytes& bytes : all) out.put_bytes(bytes);
-    return std::vector<Bytes>(all.size(), out.take());
-  });
-  ByteReader in(answer);
-  std::vector<Bytes> all;
-  while (!in.empty()) {
-    const auto bytes = in.get_bytes();
-    all.emplace_back(bytes.begin(), bytes.end());
-  }
-  return all;
+  return decode_list(agree(comm, phase, work, answer_with_all));
 }
 
 void on_every_rank(Comm& comm, Phase phase, const std::function<void()>& work) {
