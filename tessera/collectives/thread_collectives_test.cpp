@@ -97,6 +97,7 @@ TEST(ThreadCollectives, ADeadlineNamesTheRankThatIsMissing) {
                                      [&](Job& job) {
                                        at::Tensor tensor = at::zeros({4});
                                        if (job.rank() == 0) job.collectives().all_reduce(tensor, Reduce::sum)->wait();
+                                       else std::this_thread::sleep_for(std::chrono::milliseconds(500));  // there, and late
                                      },
                                      {.data_deadline = std::chrono::milliseconds(100)});
   EXPECT_EQ(fault.code, Code::timeout);
