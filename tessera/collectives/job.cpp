@@ -1,8 +1,15 @@
 #include "tessera/collectives/job.h"
 
+#include <exception>
+
 #include "tessera/collectives/job_state.h"
 
 namespace tessera {
+
+Job::State::~State() {
+  if (!comm || turns || std::uncaught_exceptions() == 0) return;
+  comm->abort({.code = Code::peer_lost, .what = "rank " + std::to_string(comm->rank()) + " is gone: it ended with an error of its own"});
+}
 
 Job::Job(std::shared_ptr<State> state) : state_(std::move(state)) {}
 int Job::rank() const { return state_->comm->rank(); }

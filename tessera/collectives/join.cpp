@@ -1,5 +1,6 @@
 #include <ATen/Parallel.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -12,6 +13,24 @@
 
 namespace tessera {
 namespace {
+
+// The threads that LibTorch starts meanwhile are born deaf to SIGPIPE: both the store and Gloo write to connections that may have closed,
+// and a peer's death would end this process without a word. (A Python process ignores the signal anyway.)
+class ThreadsDeafToBrokenPipes {
+ public:
+  ThreadsDeafToBrokenPipes() {
+    sigset_t broken_pipe;
+    sigemptyset(&broken_pipe);
+    sigaddset(&broken_pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &broken_pipe, &before_);
+  }
+  ~ThreadsDeafToBrokenPipes() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  ThreadsDeafToBrokenPipes(const ThreadsDeafToBrokenPipes&) = delete;
+  ThreadsDeafToBrokenPipes& operator=(const ThreadsDeafToBrokenPipes&) = delete;
+
+ private:
+  sigset_t before_;
+};
 
 const char* variable(const char* name) { return std::getenv(name); }
 
@@ -28,6 +47,21 @@ JobOptions with_environment(JobOptions options) {
   return options;
 }
 
+// What c10d throws while the ranks find each other, as an Error that says who was looking where. Ours pass as they are.
+template <class Work>
+auto find_others(const LaunchEnvironment& environment, Work work) {
+  try {
+    return work();
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    const std::string what(error.what());
+    throw Error({.code = Code::timeout,
+                 .what = "rank " + std::to_string(environment.rank) + " could not meet the others at " + environment.master_address + ":" +
+                         std::to_string(environment.master_port) + ": " + what.substr(0, what.find('\n'))});
+  }
+}
+
 // The store that brings the ranks together: served by the launcher, or else by rank 0.
 c10::intrusive_ptr<c10d::Store> meet(const LaunchEnvironment& environment, Milliseconds deadline) {
   c10d::TCPStoreOptions options;
@@ -35,15 +69,8 @@ c10::intrusive_ptr<c10d::Store> meet(const LaunchEnvironment& environment, Milli
   options.isServer = environment.rank == 0 && !environment.agent_store;
   options.waitWorkers = false;
   options.timeout = deadline;
-  try {
-    const auto store = c10::make_intrusive<c10d::TCPStore>(environment.master_address, options);
-    return c10::make_intrusive<c10d::PrefixStore>("tessera/" + std::to_string(environment.restart_count), store);
-  } catch (const std::exception& error) {
-    const std::string what(error.what());
-    throw Error({.code = Code::timeout,
-                 .what = "rank " + std::to_string(environment.rank) + " could not meet the others at " + environment.master_address + ":" +
-                         std::to_string(environment.master_port) + ": " + what.substr(0, what.find('\n'))});
-  }
+  const auto store = c10::make_intrusive<c10d::TCPStore>(environment.master_address, options);
+  return c10::make_intrusive<c10d::PrefixStore>("tessera/" + std::to_string(environment.restart_count), store);
 }
 
 // The leader leaves its invitation in the store; the others find it there.
@@ -68,15 +95,15 @@ Job join(const JobOptions& given) {
   if (!environment) return lone_job(options);
   // Ranks on one machine share its cores; OMP_NUM_THREADS says otherwise.
   if (environment->size > 1 && !std::getenv("OMP_NUM_THREADS")) at::set_num_threads(1);
-  const auto store = meet(*environment, options.control_deadline);
+  const ThreadsDeafToBrokenPipes deaf;
+  const auto store = find_others(*environment, [&] { return meet(*environment, options.control_deadline); });
   auto state = std::make_shared<Job::State>();
   state->store = std::make_shared<c10::intrusive_ptr<c10d::Store>>(store);
   state->options = options;
-  state->comm = sit_down(*environment, *store, options.control_deadline);
-  Comm& comm = *state->comm;
-  state->collectives =
-      gloo_collectives(store, environment->rank, environment->size, options.data_deadline, [&comm] { return comm.failure(); });
-  barrier(comm, "join");  // so that rank 0's store is there until the last one has used it
+  state->comm = find_others(*environment, [&] { return sit_down(*environment, *store, options.control_deadline); });
+  barrier(*state->comm, "meet");  // so that a rank that never comes is missed here, by name, rather than by Gloo
+  state->collectives = find_others(*environment, [&] { return gloo_collectives(store, *state->comm, options.data_deadline); });
+  barrier(*state->comm, "join");  // so that rank 0's store is there until the last one has used it
   return Job(std::move(state));
 }
 

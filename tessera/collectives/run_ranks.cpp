@@ -40,11 +40,8 @@ void run_ranks(int n, const std::function<void(Job&)>& body, const JobOptions& o
   };
   const auto live = [&](size_t r) {
     at::set_num_threads(1);
-    const Job job = std::move(jobs[r]);  // gone when the body is over: whoever still waits for this rank learns so
-    outcomes[r] = capture([&] {
-      Job mine = job;
-      body(mine);
-    });
+    Job job = std::move(jobs[r]);  // gone when the body is over: whoever still waits for this rank learns so
+    outcomes[r] = capture([&] { body(job); });
     if (!outcomes[r]) fail(r, job);
   };
   std::vector<std::thread> threads;

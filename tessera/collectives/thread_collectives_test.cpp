@@ -8,7 +8,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <thread>
+#include <atomic>
 
 #include "tessera/collectives/job.h"
 
@@ -92,16 +92,28 @@ TEST(ThreadCollectives, RanksThatTakeDifferentWaysAreToldInsteadOfHanging) {
   EXPECT_THAT(fault.what, AllOf(HasSubstr("different ways"), HasSubstr("of 4 Float"), HasSubstr("of 5 Float")));
 }
 
-TEST(ThreadCollectives, ADeadlineNamesTheRankThatIsMissing) {
-  const Fault fault = fault_of_ranks(2,
-                                     [&](Job& job) {
-                                       at::Tensor tensor = at::zeros({4});
-                                       if (job.rank() == 0) job.collectives().all_reduce(tensor, Reduce::sum)->wait();
-                                       else std::this_thread::sleep_for(std::chrono::milliseconds(500));  // there, and late
-                                     },
-                                     {.data_deadline = std::chrono::milliseconds(100)});
+TEST(ThreadCollectives, ADeadlineNamesTheRanksThatAreMissing) {
+  std::atomic<bool> late = false;
+  const auto wait_while_two_are_late = [&](Job& job) {
+    if (job.rank() != 0) return late.wait(false);
+    at::Tensor tensor = at::zeros({4});
+    const auto outcome = capture([&] { job.collectives().all_reduce(tensor, Reduce::sum)->wait(); });
+    late = true;
+    late.notify_all();
+    if (!outcome) throw Error(outcome.fault);
+  };
+  const Fault fault = fault_of_ranks(3, wait_while_two_are_late, {.data_deadline = std::chrono::milliseconds(100)});
   EXPECT_EQ(fault.code, Code::timeout);
-  EXPECT_THAT(fault.what, AllOf(HasSubstr("rank 1"), HasSubstr("all_reduce of 4 Float")));
+  EXPECT_THAT(fault.what, AllOf(HasSubstr("rank 1, 2 "), HasSubstr("all_reduce of 4 Float")));
+}
+
+TEST(ThreadCollectives, ARankThatReturnsWhileOthersNeedItIsNamedAtOnce) {
+  const Fault fault = fault_of_ranks(3, [&](Job& job) {
+    at::Tensor tensor = at::zeros({4});
+    for (int round = 0; round < (job.rank() == 1 ? 2 : 3); ++round) job.collectives().all_reduce(tensor, Reduce::sum)->wait();
+  });
+  EXPECT_EQ(fault.code, Code::peer_lost);
+  EXPECT_THAT(fault.what, AllOf(HasSubstr("rank 1 is gone"), HasSubstr("collective 2, all_reduce of 4 Float")));
 }
 
 TEST(RunRanks, OneRanksFailureEndsAllAndIsTheOneThatIsTold) {

@@ -109,7 +109,12 @@ ArchiveReader::ArchiveReader(const ByteSource& source) : source_(source), zip_(s
 Pickle ArchiveReader::pickle(int64_t most_bytes) const {
   const ZipRecord* record = zip_.find(prefix_ + "data.pkl");
   if (!record) throw corrupt_at(source_, 0, "an archive without data.pkl");
-  return Pickle(zip_.read(*record, most_bytes), {}, source_.file());
+  return Pickle(zip_.read(*record, most_bytes), {.persistent_ids = true, .cycles = true}, source_.file(),
+                source_.origin_bytes() + zip_.data_offset(*record));
+}
+
+void ArchiveReader::check() const {
+  for (const ZipRecord& record : zip_.records()) zip_.check(record);
 }
 
 const ZipRecord& ArchiveReader::storage(const std::string& key) const {
@@ -118,20 +123,35 @@ const ZipRecord& ArchiveReader::storage(const std::string& key) const {
   return *record;
 }
 
-Sizes sizes_of(const Node& node, const std::string& file) {
+std::optional<Sizes> sizes_of(const Node& node) {
   const Node* tuple = &node;
-  if (node.kind == Kind::call && node.items[0]->text == "torch Size" && node.items[1]->items.size() == 1 && node.set.empty())
-    tuple = node.items[1]->items[0];
-  Sizes sizes;
+  if (is_call(node, "torch Size") && node.items[1]->items.size() == 1) tuple = node.items[1]->items[0];
   const bool all_ints =
       tuple->kind == Kind::tuple && std::ranges::all_of(tuple->items, [](const Node* item) { return item->kind == Kind::integer; });
-  if (!all_ints) throw Error({.code = Code::corrupt, .what = "a shape that is no tuple of ints", .file = file});
+  if (!all_ints) return std::nullopt;
+  Sizes sizes;
+  sizes.reserve(tuple->items.size());
   for (const Node* item : tuple->items) sizes.push_back(item->integer);
   return sizes;
 }
 
-bool is_tensor(const Node& node) {
-  return node.kind == Kind::call && (node.items[0]->text == rebuild_v2 || node.items[0]->text == rebuild_v3);
+bool is_call(const Node& node, std::string_view global) {
+  return node.kind == Kind::call && node.items[0]->kind == Kind::global && node.items[0]->text == global && node.set.empty() &&
+         !node.altered;
+}
+
+bool is_tensor(const Node& node) { return is_call(node, rebuild_v2) || is_call(node, rebuild_v3); }
+
+namespace {
+
+bool is_made(const Node& node) { return node.kind == Kind::call || node.kind == Kind::object; }
+
+}  // namespace
+
+std::string made_by(const Node& node) {
+  const Node* at = &node;
+  while (is_made(*at)) at = at->items[0];
+  return at->kind == Kind::global ? at->text : "a value made in an unknown way";
 }
 
 namespace {
@@ -158,12 +178,24 @@ StorageId storage_id(const Node& node, const ByteSource& source) {
   return id;
 }
 
-bool flag(const Node& metadata, const char* name) {
+// {"conj": True, "neg": True}: bits that stock keeps instead of computing. Anything else would change the values too.
+void read_bits(const Node& metadata, TensorItem& tensor, const ByteSource& source) {
+  const auto fail = [&](const char* what) { return corrupt_at(source, 0, what); };
+  if (metadata.kind != Kind::dict) throw fail("tensor metadata that is no dict");
   for (size_t i = 0; i + 1 < metadata.items.size(); i += 2) {
-    if (metadata.items[i]->kind == Kind::text && metadata.items[i]->text == name)
-      return metadata.items[i + 1]->kind == Kind::boolean && metadata.items[i + 1]->boolean;
+    const Node& name = *metadata.items[i];
+    const Node& bit = *metadata.items[i + 1];
+    if (name.kind != Kind::text || bit.kind != Kind::boolean) throw fail("tensor metadata that is not torch's");
+    if (name.text == "conj") tensor.conjugate = bit.boolean;
+    else if (name.text == "neg") tensor.negative = bit.boolean;
+    else
+      throw Error({.code = Code::unsupported,
+                   .what = "the tensor metadata '" + name.text + "'",
+                   .file = source.file(),
+                   .offset_bytes = source.origin_bytes()});
   }
-  return false;
+  const bool complex = tensor.dtype == DType::complex32 || tensor.dtype == DType::complex64 || tensor.dtype == DType::complex128;
+  if (tensor.conjugate && !complex) throw fail("a conjugate of what is not complex");
 }
 
 // Every element lies inside the storage of `numel` elements.
@@ -173,7 +205,9 @@ void check_strides(const TensorItem& tensor, int64_t storage_offset, int64_t num
   if (tensor.sizes.size() > most_dims) throw fail("a tensor of more than 64 dimensions");
   if (storage_offset < 0) throw fail("a negative storage offset");
   if (std::ranges::any_of(tensor.strides, [](int64_t stride) { return stride < 0; })) throw fail("a negative stride");
-  if (checked_volume(tensor.sizes) == 0) return;
+  const int64_t elements = checked_volume(tensor.sizes);
+  checked_multiply(elements, element_bytes(tensor.dtype));  // strides of 0 make much of little; it must still be a number of bytes
+  if (elements == 0) return;
   int64_t last = storage_offset;
   for (size_t d = 0; d < tensor.sizes.size(); ++d) last = checked_add(last, checked_multiply(tensor.sizes[d] - 1, tensor.strides[d]));
   if (last >= numel) throw fail("a tensor that reaches past its storage");
@@ -185,7 +219,7 @@ TensorItem tensor_of(const Node& node, const ArchiveReader& archive) {
   const ByteSource& source = archive.source();
   const auto fail = [&](const char* what) { return corrupt_at(source, 0, what); };
   if (!is_tensor(node)) {
-    const std::string what = node.kind == Kind::call ? "a tensor built by '" + node.items[0]->text + "'" : "an item that is no tensor";
+    const std::string what = is_made(node) ? "a tensor built by '" + made_by(node) + "'" : "an item that is no tensor";
     throw Error({.code = Code::unsupported, .what = what, .file = source.file(), .offset_bytes = source.origin_bytes()});
   }
   const bool v3 = node.items[0]->text == rebuild_v3;
@@ -194,8 +228,7 @@ TensorItem tensor_of(const Node& node, const ArchiveReader& archive) {
   if (arguments.size() != fixed && arguments.size() != fixed + 1) throw fail("a tensor of too many or too few arguments");
   if (arguments[1]->kind != Kind::integer || arguments[4]->kind != Kind::boolean) throw fail("a tensor whose arguments are not torch's");
   const Node& hooks = *arguments[5];
-  if (hooks.kind != Kind::call || hooks.items[0]->text != ordered_dict || !hooks.items[1]->items.empty() || !hooks.set.empty())
-    throw fail("a tensor with hooks");
+  if (!is_call(hooks, ordered_dict) || !hooks.items[1]->items.empty()) throw fail("a tensor with hooks");
   const StorageId id = storage_id(*arguments[0], source);
   TensorItem tensor;
   if (v3) {
@@ -212,16 +245,12 @@ TensorItem tensor_of(const Node& node, const ArchiveReader& archive) {
     if (!id.dtype) throw fail("bytes where a storage class was expected");
     tensor.dtype = *id.dtype;
   }
-  tensor.sizes = sizes_of(*arguments[2], source.file());
-  tensor.strides = sizes_of(*arguments[3], source.file());
-  if (arguments.size() > fixed) {
-    const Node& metadata = *arguments[fixed];
-    if (metadata.kind != Kind::dict) throw fail("tensor metadata that is no dict");
-    tensor.conjugate = flag(metadata, "conj");
-    tensor.negative = flag(metadata, "neg");
-    const bool complex = tensor.dtype == DType::complex32 || tensor.dtype == DType::complex64 || tensor.dtype == DType::complex128;
-    if (tensor.conjugate && !complex) throw fail("a conjugate of what is not complex");
-  }
+  auto sizes = sizes_of(*arguments[2]);
+  auto strides = sizes_of(*arguments[3]);
+  if (!sizes || !strides) throw fail("a shape that is no tuple of ints");
+  tensor.sizes = std::move(*sizes);
+  tensor.strides = std::move(*strides);
+  if (arguments.size() > fixed) read_bits(*arguments[fixed], tensor, source);
   const int64_t each = element_bytes(tensor.dtype);
   if (id.numel < 0) throw fail("a storage of negative size");
   if (v3 && id.numel % each) throw fail("a storage that ends within an element");

@@ -3,7 +3,9 @@
 // Errors      Those of zip.h and pickle.h; Error(unsupported) for TorchScript and for versions outside 1 to 10.
 #pragma once
 
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "tessera/format/item.h"
 #include "tessera/format/pickle.h"
@@ -36,7 +38,8 @@ class ArchiveReader {
   // The record of a storage, by the key that a persistent id names. Error(corrupt) if there is none.
   const ZipRecord& storage(const std::string& key) const;
   int64_t data_offset(const ZipRecord& record) const { return zip_.data_offset(record); }
-  Bytes read(const ZipRecord& record) const { return zip_.read(record, record.size_bytes); }
+  // Reads every record, so that every CRC was checked.
+  void check() const;
 
  private:
   const EdgeCache source_;
@@ -48,12 +51,30 @@ class ArchiveReader {
 // What a call of torch._utils._rebuild_tensor_v2 or _v3 says, its storage checked against the archive and its strides against the
 // storage. Error(unsupported) for any other function.
 TensorItem tensor_of(const Node& node, const ArchiveReader& archive);
-// True if the node is such a call.
+// True if the node is a call of this global, and nothing was done to the result.
+bool is_call(const Node& node, std::string_view global);
+// True if the node is a call that tensor_of knows.
 bool is_tensor(const Node& node);
+// The first global that stands in the way of who cannot make this call or object: for messages.
+std::string made_by(const Node& node);
 // The same call, for a row-major tensor of these sizes over the whole storage `key`.
 void write_tensor(PickleWriter& out, DType dtype, std::span<const int64_t> sizes, const std::string& key);
 
-// The node as a list of ints: a tuple, or torch.Size of one. Error(corrupt) otherwise.
-Sizes sizes_of(const Node& node, const std::string& file);
+// The node as a list of ints: a tuple, or torch.Size of one. Nothing otherwise.
+std::optional<Sizes> sizes_of(const Node& node);
+
+// Runs `work`, which parses something of `source`; an Error that knows no file gets that of the source.
+template <class Work>
+auto parse(const ByteSource& source, Work work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    if (!error.fault().file.empty()) throw;
+    Fault fault = error.fault();
+    fault.file = source.file();
+    fault.offset_bytes = source.origin_bytes();
+    throw Error(std::move(fault));
+  }
+}
 
 }  // namespace tessera::format

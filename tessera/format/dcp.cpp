@@ -1,8 +1,15 @@
 #include "tessera/format/dcp.h"
 
 #include <algorithm>
+#include <array>
+#include <cassert>
 #include <charconv>
+#include <deque>
+#include <map>
+#include <optional>
 #include <set>
+#include <string_view>
+#include <unordered_map>
 
 #include "tessera/format/archive.h"
 #include "tessera/format/nested.h"
@@ -23,37 +30,56 @@ constexpr const char* old_properties_class = "torch.distributed._shard.sharded_t
 constexpr const char* info_class = "torch.distributed.checkpoint.filesystem _StorageInfo";
 constexpr std::string_view marker_prefix = "tessera/";
 constexpr int newest_version = 0;
+constexpr size_t most_dims = 64;
+constexpr size_t most_fields = 32;  // stock has five at most
 
 Error bad(std::string what, Code code = Code::corrupt) { return Error({.code = code, .what = std::move(what), .file = metadata_file}); }
 
-std::string quoted(const std::string& text) { return "'" + text + "'"; }
+std::string quoted(std::string_view text) { return "'" + std::string(text) + "'"; }
 
 // ---- Decoding
+
+// True if the node is such an object, and nothing was done to it that none of torch's pickles do.
+bool is_a(const Node& node, std::string_view type) {
+  return (node.kind == Kind::call || node.kind == Kind::object) && node.items[0]->kind == Kind::global && node.items[0]->text == type &&
+         !node.altered;
+}
 
 // A record of a known class, written as NEWOBJ + BUILD or as a constructor call: its fields by name.
 class Record {
  public:
-  Record(const Node& node, const char* type, std::initializer_list<const char*> constructor) {
-    const bool made = node.kind == Kind::call || node.kind == Kind::object;
-    if (!made || node.items[0]->text != type || !node.set.empty()) throw bad("a value where a " + std::string(type) + " belongs");
+  Record(const Node& node, const char* type, std::initializer_list<std::string_view> constructor) {
+    if (!is_a(node, type) || !node.set.empty()) throw bad("a value where a " + std::string(type) + " belongs");
     const auto& arguments = node.items[1]->items;
     if (node.kind == Kind::call) {
       if (arguments.size() > constructor.size()) throw bad("too many arguments for a " + std::string(type));
-      for (size_t i = 0; i < arguments.size(); ++i) fields_[constructor.begin()[i]] = arguments[i];
+      assert(constructor.size() <= names_.size());
+      std::ranges::copy(constructor, names_.begin());
+      arguments_ = arguments;
       return;
     }
     if (!arguments.empty()) throw bad("a " + std::string(type) + " made in an unknown way");
     if (!node.state) return;
     if (node.state->kind != Kind::dict) throw bad("a state that is no dict for a " + std::string(type));
-    for (size_t i = 0; i + 1 < node.state->items.size(); i += 2) {
-      if (node.state->items[i]->kind != Kind::text) throw bad("a field whose name is no string");
-      fields_[node.state->items[i]->text] = node.state->items[i + 1];
+    state_ = node.state->items;
+    if (state_.size() > 2 * most_fields) throw bad("too many fields for a " + std::string(type));
+    for (size_t i = 0; i + 1 < state_.size(); i += 2) {
+      if (state_[i]->kind != Kind::text) throw bad("a field whose name is no string");
+      for (size_t j = 0; j < i; j += 2) {
+        if (state_[i]->text == state_[j]->text) throw bad("a field of a " + std::string(type) + " twice");
+      }
     }
   }
   // Null where the field is absent or None.
-  const Node* find(const char* field) const {
-    const auto found = fields_.find(field);
-    return found == fields_.end() || found->second->kind == Kind::none ? nullptr : found->second;
+  const Node* find(std::string_view field) const {
+    const Node* node = nullptr;
+    for (size_t i = 0; i < arguments_.size(); ++i) {
+      if (names_[i] == field) node = arguments_[i];
+    }
+    for (size_t i = 0; i + 1 < state_.size(); i += 2) {
+      if (state_[i]->text == field) node = state_[i + 1];
+    }
+    return !node || node->kind == Kind::none ? nullptr : node;
   }
   const Node& at(const char* field, Kind kind) const {
     const Node* node = find(field);
@@ -67,12 +93,10 @@ class Record {
   }
 
  private:
-  std::map<std::string, const Node*> fields_;
+  std::array<std::string_view, 5> names_;
+  std::span<const Node* const> arguments_;
+  std::span<const Node* const> state_;
 };
-
-bool is_a(const Node& node, const char* type) {
-  return (node.kind == Kind::call || node.kind == Kind::object) && node.items[0]->text == type;
-}
 
 // A dict with string keys, each once.
 template <class Work>
@@ -100,12 +124,19 @@ DType dtype_of(const Node& properties, const std::string& key) {
   return *named;
 }
 
+Sizes shape_of(const Node& node, std::string_view key) {
+  auto sizes = sizes_of(node);
+  if (!sizes) throw bad("a shape of " + quoted(key) + " that is no tuple of ints");
+  if (sizes->size() > most_dims) throw bad("a shape of " + quoted(key) + " of more than 64 dimensions");
+  return std::move(*sizes);
+}
+
 TensorEntry tensor_of_record(const Node& node, const std::string& key) {
   const Record record(node, tensor_class, {"properties", "size", "chunks"});
-  TensorEntry entry{dtype_of(record.at("properties"), key), sizes_of(record.at("size"), metadata_file), {}};
+  TensorEntry entry{dtype_of(record.at("properties"), key), shape_of(record.at("size"), key), {}};
   for (const Node* item : record.at("chunks", Kind::list).items) {
     const Record chunk(*item, chunk_class, {"offsets", "sizes"});
-    entry.chunks.push_back({{sizes_of(chunk.at("offsets"), metadata_file), sizes_of(chunk.at("sizes"), metadata_file)}, {}});
+    entry.chunks.push_back({{shape_of(chunk.at("offsets"), key), shape_of(chunk.at("sizes"), key)}, {}});
     const Box& box = entry.chunks.back().box;
     if (box.offsets.size() != entry.sizes.size() || box.sizes.size() != entry.sizes.size())
       throw bad("a chunk of " + quoted(key) + " with other dimensions than the tensor");
@@ -113,8 +144,12 @@ TensorEntry tensor_of_record(const Node& node, const std::string& key) {
   return entry;
 }
 
-// Where each (key, offset) is stored. No offset for an object.
-using Places = std::map<std::pair<std::string, std::optional<Sizes>>, Extent>;
+// Where the chunks of each key are stored, by their offset; an object has one place, without an offset.
+struct Place {
+  std::optional<Sizes> offset;
+  Extent at;
+};
+using Places = std::unordered_map<std::string_view, std::vector<Place>>;
 
 Extent extent_of(const Node& node) {
   const Record record(node, info_class, {"relative_path", "offset", "length", "transform_descriptors"});
@@ -137,10 +172,13 @@ Places places_of(const Node& storage_data) {
   for (size_t i = 0; i + 1 < storage_data.items.size(); i += 2) {
     const Record index(*storage_data.items[i], index_class, {"fqn", "offset", "index"});
     std::optional<Sizes> offset;
-    if (const Node* node = index.find("offset")) offset = sizes_of(*node, metadata_file);
     const std::string& key = index.at("fqn", Kind::text).text;
-    if (!places.emplace(std::pair(key, std::move(offset)), extent_of(*storage_data.items[i + 1])).second)
-      throw bad("two places for one chunk of " + quoted(key));
+    if (const Node* node = index.find("offset")) offset = shape_of(*node, key);
+    places[key].push_back({std::move(offset), extent_of(*storage_data.items[i + 1])});
+  }
+  for (auto& [key, of_key] : places) {
+    std::ranges::sort(of_key, {}, &Place::offset);
+    if (std::ranges::adjacent_find(of_key, {}, &Place::offset) != of_key.end()) throw bad("two places for one chunk of " + quoted(key));
   }
   return places;
 }
@@ -157,10 +195,13 @@ KeyPath path_of(const Node& node, const std::string& key) {
 }
 
 void place(Entry& entry, const std::string& key, const Places& places) {
-  const auto find = [&](std::optional<Sizes> offset) {
-    const auto found = places.find(std::pair(key, std::move(offset)));
-    if (found == places.end()) throw bad("no place in any file for " + quoted(key));
-    return found->second;
+  static const std::vector<Place> nowhere;
+  const auto known = places.find(key);
+  const std::vector<Place>& of_key = known == places.end() ? nowhere : known->second;
+  const auto find = [&](const std::optional<Sizes>& offset) {
+    const auto found = std::ranges::lower_bound(of_key, offset, {}, &Place::offset);
+    if (found == of_key.end() || found->offset != offset) throw bad("no place in any file for " + quoted(key));
+    return found->at;
   };
   if (auto* object = std::get_if<ObjectEntry>(&entry.is)) {
     object->at = find(std::nullopt);
@@ -256,6 +297,14 @@ void put_path(PickleWriter& out, const KeyPath& path) {
   out.tuple();
 }
 
+// What we write we must read again, and nothing before this has looked at the nesting.
+void check_encodable(const Manifest& manifest) {
+  std::map<std::string, const KeyPath*> paths;
+  std::deque<KeyPath> own;
+  for (const auto& [key, entry] : manifest.entries) paths.emplace(key, entry.path.empty() ? &own.emplace_back(KeyPath{key}) : &entry.path);
+  check_paths(paths, Code::invalid_argument);
+}
+
 }  // namespace
 
 Manifest decode_metadata(std::span<const std::byte> bytes, const Limits& limits) {
@@ -267,8 +316,12 @@ Manifest decode_metadata(std::span<const std::byte> bytes, const Limits& limits)
   for_each_item(root.at("state_dict_metadata", Kind::dict), [&](const std::string& key, const Node& node) {
     Entry& entry = manifest.entries[key];
     entry.path = {key};
-    if (is_a(node, bytes_class)) entry.is = ObjectEntry{};
-    else entry.is = tensor_of_record(node, key);
+    if (is_a(node, bytes_class)) {
+      const Record without_fields(node, bytes_class, {});
+      entry.is = ObjectEntry{};
+    } else {
+      entry.is = tensor_of_record(node, key);
+    }
   });
   const Places places = places_of(root.at("storage_data", Kind::dict));
   for (auto& [key, entry] : manifest.entries) place(entry, key, places);
@@ -296,6 +349,7 @@ Manifest decode_metadata(std::span<const std::byte> bytes, const Limits& limits)
 }
 
 Bytes encode_metadata(const Manifest& manifest) {
+  check_encodable(manifest);
   PickleWriter out;
   if (manifest.writer_version >= 0)
     out.marker(std::string(marker_prefix) + std::to_string(manifest.writer_version) + " " + manifest.save_id);
@@ -318,7 +372,7 @@ Bytes encode_metadata(const Manifest& manifest) {
   out.mark();
   for (const auto& [key, entry] : manifest.entries) {
     out.text(key);
-    put_path(out, entry.path);
+    put_path(out, entry.path.empty() ? KeyPath{key} : entry.path);
   }
   out.set_items();
   out.empty_dict();

@@ -24,7 +24,8 @@ struct Limits {
 Manifest decode_metadata(std::span<const std::byte> bytes, const Limits& limits = {});
 
 // The portable constructor-call form, which every release since 2.0 loads. Opens with the string
-// "tessera/<writer_version> <save_id>" (BINUNICODE, POP), which stock's pickle.load drops.
+// "tessera/<writer_version> <save_id>" (BINUNICODE, POP), which stock's pickle.load drops. An entry without a path gets its key as path.
+// Errors  Error(invalid_argument) for keys and paths that could not be read again: no UTF-8, not those of one nesting.
 Bytes encode_metadata(const Manifest& manifest);
 
 }  // namespace tessera::format

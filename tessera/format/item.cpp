@@ -48,9 +48,11 @@ Bytes item_tail(DType dtype, std::span<const int64_t> sizes, uint32_t data_crc) 
 }
 
 TensorItem read_tensor_item(const ByteSource& item) {
-  const ArchiveReader archive(item);
-  const Pickle pickle = archive.pickle(most_pickle_bytes);
-  return tensor_of(pickle.root(), archive);
+  return parse(item, [&] {
+    const ArchiveReader archive(item);
+    const Pickle pickle = archive.pickle(most_pickle_bytes);
+    return tensor_of(pickle.root(), archive);
+  });
 }
 
 }  // namespace tessera::format

@@ -8,6 +8,9 @@
 namespace tessera::format {
 namespace {
 
+constexpr size_t longest_path = 100;     // as deep as values may be nested in a pickle
+constexpr int64_t spare_indices = 1000;  // empty dicts in lists, which leave no trace: so many, and one for each key
+
 // A container of the nesting, by the elements that lead on from it.
 struct Container {
   enum class Kind : uint8_t { unknown, leaf, dict, list } kind = Kind::unknown;
@@ -20,9 +23,20 @@ bool becomes(Container& container, Container::Kind kind) {
   return container.kind == kind;
 }
 
+// Indices of lists that no key has: what was there left no trace, as an empty dict.
+int64_t holes(const Container& container) {
+  int64_t sum = 0;
+  if (container.kind == Container::Kind::list) {
+    sum = std::get<int64_t>(container.inner.rbegin()->first) + 1 - static_cast<int64_t>(container.inner.size());
+  }
+  for (const auto& [element, inner] : container.inner) sum += holes(inner);
+  return sum;
+}
+
+// As Python's str() has it. A float's is not worth its rules: stock writes none.
 std::string key_text(const Value& key) {
   if (const auto* text = key.as<std::string>()) return *text;
-  const bool plain = key.as<int64_t>() || key.as<bool>() || key.as<double>() || key.as<Value::None>() || key.as<Value::BigInt>();
+  const bool plain = key.as<int64_t>() || key.as<bool>() || key.as<Value::None>() || key.as<Value::BigInt>();
   if (!plain) throw Error({.code = Code::invalid_argument, .what = "a mapping's key " + to_string(key) + " cannot be a part of a name"});
   return to_string(key);
 }
@@ -53,31 +67,36 @@ void flatten_into(const Value& value, KeyPath& path, std::vector<std::pair<KeyPa
   leaves.emplace_back(path, value);
 }
 
-// The place of `element` in a container, made if it is not there.
-Value& place(Value& container, const PathElement& element) {
-  if (const auto* index = std::get_if<int64_t>(&element)) {
-    if (!container.as<Value::Sequence>()) container = Value::list({});
-    auto& items = std::get<Value::Sequence>(container.is).items;
-    if (items.size() <= static_cast<size_t>(*index)) items.resize(static_cast<size_t>(*index) + 1);
-    return items[static_cast<size_t>(*index)];
+// A nested value that is being put together: a container by its elements, or a leaf.
+struct Tree {
+  const Value* leaf = nullptr;
+  std::vector<PathElement> order;  // as the elements first came
+  std::map<PathElement, Tree> inner;
+};
+
+Value value_of(const Tree& tree) {
+  if (tree.leaf) return *tree.leaf;
+  if (tree.order.empty() || std::holds_alternative<std::string>(tree.order.front())) {
+    Value::Mapping mapping;
+    for (const PathElement& element : tree.order)
+      mapping.items.emplace_back(std::get<std::string>(element), value_of(tree.inner.at(element)));
+    return mapping;
   }
-  if (!container.as<Value::Mapping>()) container = Value::Mapping{};
-  auto& items = std::get<Value::Mapping>(container.is).items;
-  const Value key(std::get<std::string>(element));
-  for (auto& [known, value] : items) {
-    if (known == key) return value;
-  }
-  return items.emplace_back(key, Value()).second;
+  // Sorted by index, the last one says how long the list is.
+  std::vector<Value> items(static_cast<size_t>(std::get<int64_t>(tree.inner.rbegin()->first)) + 1);
+  for (const auto& [element, inner] : tree.inner) items[static_cast<size_t>(std::get<int64_t>(element))] = value_of(inner);
+  return Value::list(std::move(items));
 }
 
 }  // namespace
 
 void check_paths(const std::map<std::string, const KeyPath*>& paths, Code code) {
   Container root;
-  const auto most = static_cast<int64_t>(paths.size());
+  const int64_t most = static_cast<int64_t>(paths.size()) + spare_indices;
   for (const auto& [key, path] : paths) {
-    const auto fail = [&](const char* what) { return Error({.code = code, .what = "the path of '" + key + "' " + what}); };
+    const auto fail = [&, &name = key](const char* what) { return Error({.code = code, .what = "the path of '" + name + "' " + what}); };
     if (path->empty()) throw fail("is empty");
+    if (path->size() > longest_path) throw fail("is nested too deeply");
     Container* at = &root;
     for (const PathElement& element : *path) {
       const auto* index = std::get_if<int64_t>(&element);
@@ -90,6 +109,7 @@ void check_paths(const std::map<std::string, const KeyPath*>& paths, Code code) 
     if (!becomes(*at, Container::Kind::leaf) || !at->inner.empty()) throw fail("is that of another key, or ends where one goes on");
     at->inner[PathElement(std::string())];
   }
+  if (holes(root) > most) throw Error({.code = code, .what = "lists with more holes than there are keys"});
 }
 
 std::vector<std::pair<KeyPath, Value>> flatten(const Value& nested) {
@@ -100,13 +120,21 @@ std::vector<std::pair<KeyPath, Value>> flatten(const Value& nested) {
 }
 
 Value unflatten(const std::vector<std::pair<KeyPath, Value>>& leaves) {
-  Value root = Value::Mapping{};
+  if (leaves.size() == 1 && leaves[0].first.empty()) return leaves[0].second;  // what was no container
+  std::map<std::string, const KeyPath*> paths;
+  for (size_t i = 0; i < leaves.size(); ++i) paths.emplace(join(leaves[i].first) + '\n' + std::to_string(i), &leaves[i].first);
+  check_paths(paths, Code::invalid_argument);
+  Tree root;
   for (const auto& [path, value] : leaves) {
-    Value* at = &root;
-    for (const PathElement& element : path) at = &place(*at, element);
-    *at = value;
+    Tree* at = &root;
+    for (const PathElement& element : path) {
+      const auto [inner, fresh] = at->inner.try_emplace(element);
+      if (fresh) at->order.push_back(element);
+      at = &inner->second;
+    }
+    at->leaf = &value;
   }
-  return root;
+  return value_of(root);
 }
 
 }  // namespace tessera::format

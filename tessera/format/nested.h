@@ -12,15 +12,17 @@
 
 namespace tessera::format {
 
-// Throws Error(`code`) unless the paths (key → path) are those of one nesting: none empty, no value that is also a container, no
-// container that is dict and list at once, no list index below 0 or past the number of keys.
+// Throws Error(`code`) unless the paths (key → path) are those of one nesting: none empty or of more than 100 elements, no value that is
+// also a container, no container that is dict and list at once, no negative list index, and in all lists together not more indices
+// without a key than there are keys (and a thousand): unflatten() then makes something in proportion to them.
 void check_paths(const std::map<std::string, const KeyPath*>& paths, Code code);
 
 // The leaves of a nested value: every Mapping is descended (an empty one leaves no trace), a list only if it holds a tensor or a
 // Mapping at some depth through lists, nothing else. Keys of mappings become strings as Python's str() has them.
-// Errors  Error(invalid_argument) for a mapping's key that is no str, int, bool, float or None.
+// Errors  Error(invalid_argument) for a mapping's key that is no str, int, bool or None.
 std::vector<std::pair<KeyPath, Value>> flatten(const Value& nested);
-// The nested value of leaves; lists with holes are filled with None. The paths are those of one nesting.
+// The nested value of leaves; lists with holes are filled with None.
+// Errors  Error(invalid_argument) unless the paths are those of one nesting.
 Value unflatten(const std::vector<std::pair<KeyPath, Value>>& leaves);
 
 }  // namespace tessera::format

@@ -9,6 +9,9 @@ namespace tessera::format {
 namespace {
 
 constexpr size_t longest_integer_bytes = 4096;  // decimal conversion is quadratic
+constexpr int64_t nodes_at_least = 1'000'000;   // what any pickle may stand for, and
+constexpr int64_t nodes_per_byte = 16;          // what each byte of it adds: far above stock's sharing, far below a bomb
+constexpr int64_t text_bytes_per_node = 32;
 
 // UTF-8 as Python's surrogatepass writes it: no overlong forms, nothing past U+10FFFF, surrogates allowed.
 bool is_text(std::string_view text) {
@@ -31,8 +34,10 @@ bool is_text(std::string_view text) {
 // The stack machine. Nodes live in the Pickle's deque, so that pointers to them stay good.
 class PickleMachine {
  public:
-  PickleMachine(Pickle& pickle, std::span<const std::byte> bytes, const PickleLimits& limits, std::string file)
-      : pickle_(pickle), bytes_(bytes), limits_(limits), file_(std::move(file)) {}
+  PickleMachine(Pickle& pickle, std::span<const std::byte> bytes, const PickleLimits& limits, std::string file, int64_t origin_bytes)
+      : pickle_(pickle), bytes_(bytes), limits_(limits), file_(std::move(file)), origin_(origin_bytes) {
+    limits_.nodes = std::min(limits.nodes, nodes_at_least + nodes_per_byte * static_cast<int64_t>(bytes.size()));
+  }
 
   void run() {
     if (peek() == 0x80) proto();
@@ -48,7 +53,7 @@ class PickleMachine {
   using Kind = Node::Kind;
 
   [[noreturn]] void fail(std::string what, Code code = Code::corrupt) const {
-    throw Error({.code = code, .what = std::move(what), .file = file_, .offset_bytes = static_cast<int64_t>(opcode_at_)});
+    throw Error({.code = code, .what = std::move(what), .file = file_, .offset_bytes = origin_ + static_cast<int64_t>(opcode_at_)});
   }
 
   int peek() const { return at_ < bytes_.size() ? static_cast<int>(bytes_[at_]) : -1; }
@@ -172,11 +177,16 @@ class PickleMachine {
       case 0x81: push_call(Kind::object); break;
       case 'b': build(); break;
       case 'Q': {
+        if (!limits_.persistent_ids) fail("a persistent id, which metadata never has", Code::unsupported);
         const Node* id = pop();
         push(Kind::persistent).items = {id};
         break;
       }
-      case 0x94: memo_.emplace(static_cast<uint32_t>(memo_.size()), &top()); break;
+      case 0x94: {
+        const auto next = static_cast<uint32_t>(memo_.size());
+        memo_[next] = &top();
+        break;
+      }
       case 'q': memo_[number<uint8_t>()] = &top(); break;
       case 'r': memo_[number<uint32_t>()] = &top(); break;
       case 'h': push_memo(number<uint8_t>()); break;
@@ -191,13 +201,19 @@ class PickleMachine {
   }
   void push_long(uint64_t count) {
     if (count > longest_integer_bytes) fail("an integer of too many digits", Code::limit);
-    const auto bytes = take(count);
-    if (count <= sizeof(int64_t)) {
+    auto bytes = take(count);
+    // Bytes that only repeat the sign say nothing.
+    while (bytes.size() > sizeof(int64_t)) {
+      const bool minus = (bytes[bytes.size() - 2] & std::byte{0x80}) != std::byte{0};
+      if (bytes.back() != (minus ? std::byte{0xff} : std::byte{0})) break;
+      bytes = bytes.first(bytes.size() - 1);
+    }
+    if (bytes.size() <= sizeof(int64_t)) {
       int64_t value = 0;
-      std::memcpy(&value, bytes.data(), bytes.size());
-      const int unused = static_cast<int>(8 * (sizeof value - count));
+      std::copy(bytes.begin(), bytes.end(), reinterpret_cast<std::byte*>(&value));
+      const int unused = static_cast<int>(8 * (sizeof value - bytes.size()));
       // Shifting up and down again carries the sign of the highest byte.
-      push(Kind::integer).integer = count == 0 ? 0 : static_cast<int64_t>(static_cast<uint64_t>(value) << unused) >> unused;
+      push(Kind::integer).integer = bytes.empty() ? 0 : static_cast<int64_t>(static_cast<uint64_t>(value) << unused) >> unused;
     } else {
       push_big(bytes);
     }
@@ -213,13 +229,15 @@ class PickleMachine {
   }
   void append(const std::vector<const Node*>& items) {
     Node& list = top();
+    if (is_made(list)) return alter(list);
     if (list.kind != Kind::list) fail("items appended to what is no list");
     list.items.insert(list.items.end(), items.begin(), items.end());
   }
   void set_items(const std::vector<const Node*>& items) {
     Node& target = top();
-    if (target.kind != Kind::dict && target.kind != Kind::call) fail("items set on what is no dict");
     if (items.size() % 2) fail("a key without a value");
+    if (target.kind == Kind::object) return alter(target);
+    if (target.kind != Kind::dict && target.kind != Kind::call) fail("items set on what is no dict");
     auto& into = target.kind == Kind::dict ? target.items : target.set;
     into.insert(into.end(), items.begin(), items.end());
   }
@@ -237,16 +255,20 @@ class PickleMachine {
   void push_call(Kind kind) {
     const Node* arguments = pop();
     const Node* callee = pop();
-    if (callee->kind != Kind::global) fail("a call of what is no global");
+    if (callee->kind != Kind::global && !is_made(*callee)) fail("a call of what is no global");
     if (arguments->kind != Kind::tuple) fail("a call whose arguments are no tuple");
     push(kind).items = {callee, arguments};
   }
   void build() {
     const Node* state = pop();
     Node& object = top();
-    if (object.kind != Kind::object || object.state) fail("a state for what takes none");
+    if (!is_made(object)) fail("a state for what takes none");
+    if (object.kind == Kind::call || object.state) return alter(object);
     object.state = state;
   }
+  static bool is_made(const Node& node) { return node.kind == Kind::call || node.kind == Kind::object; }
+  // As a deque, an array or an object of a class with __reduce__ has it: whoever reads the graph then knows that there is more to it.
+  static void alter(Node& made) { made.altered = true; }
   void push_memo(uint32_t index) {
     const auto found = memo_.find(index);
     if (found == memo_.end()) fail("a memo entry that was never set");
@@ -256,23 +278,29 @@ class PickleMachine {
   // Refuses cycles, and measures depth and size with shared parts counted each time they occur.
   void check_shape() {
     struct Measure {
-      int height = 0;  // 0 while being measured
-      int64_t weight = 0;
+      int height = 0;      // 0 while being measured
+      int64_t weight = 0;  // its depth while being measured
     };
     std::unordered_map<const Node*, Measure> measured;
-    const auto measure = [&](auto& self, const Node* node, int depth) -> Measure {
+    // `made_at` is the depth of the innermost call or object on the way here.
+    const auto measure = [&](auto& self, const Node* node, int depth, int made_at) -> Measure {
       if (depth > limits_.depth) fail("values nested too deeply", Code::limit);
       const bool leaf = node->items.empty() && node->set.empty() && !node->state;
-      if (leaf) return {1, 1};
-      const auto [found, fresh] = measured.try_emplace(node);
+      if (leaf) return {1, 1 + static_cast<int64_t>(node->text.size()) / text_bytes_per_node};
+      if (is_made(*node)) made_at = depth;
+      const auto [found, fresh] = measured.try_emplace(node, Measure{0, depth});
       if (!fresh) {
-        if (found->second.height == 0) fail("a value that contains itself");
+        if (found->second.height == 0) {
+          if (!limits_.cycles || made_at < found->second.weight) fail("a value that contains itself");
+          pickle_.is_cyclic_ = true;
+          return {1, 1};
+        }
         if (depth + found->second.height - 1 > limits_.depth) fail("values nested too deeply", Code::limit);
         return found->second;
       }
       Measure sum{1, 1};
       const auto add = [&](const Node* child) {
-        const Measure inner = self(self, child, depth + 1);
+        const Measure inner = self(self, child, depth + 1, made_at);
         sum.height = std::max(sum.height, inner.height + 1);
         sum.weight += inner.weight;
         if (sum.weight > limits_.nodes) fail("a pickle of too many values", Code::limit);
@@ -283,13 +311,14 @@ class PickleMachine {
       measured[node] = sum;
       return sum;
     };
-    measure(measure, pickle_.root_, 1);
+    measure(measure, pickle_.root_, 1, 0);
   }
 
   Pickle& pickle_;
   const std::span<const std::byte> bytes_;
-  const PickleLimits limits_;
+  PickleLimits limits_;
   const std::string file_;
+  const int64_t origin_;
   size_t at_ = 0;
   size_t opcode_at_ = 0;
   bool stopped_ = false;
@@ -298,8 +327,8 @@ class PickleMachine {
   std::unordered_map<uint32_t, Node*> memo_;
 };
 
-Pickle::Pickle(std::span<const std::byte> bytes, const PickleLimits& limits, std::string file) {
-  PickleMachine(*this, bytes, limits, std::move(file)).run();
+Pickle::Pickle(std::span<const std::byte> bytes, const PickleLimits& limits, std::string file, int64_t origin_bytes) {
+  PickleMachine(*this, bytes, limits, std::move(file), origin_bytes).run();
 }
 
 PickleWriter::PickleWriter() {
@@ -351,6 +380,7 @@ void PickleWriter::real(double value) {
 void PickleWriter::text(std::string_view value) {
   if (value.size() > std::numeric_limits<uint32_t>::max())
     throw Error({.code = Code::limit, .what = "a string of 4 GiB or more cannot be written"});
+  if (!is_text(value)) throw Error({.code = Code::invalid_argument, .what = "a string that is not UTF-8 cannot be written"});
   op('X');
   out_.put(static_cast<uint32_t>(value.size()));
   out_.put_raw(as_bytes(value));
@@ -388,9 +418,12 @@ Bytes PickleWriter::finish() {
 
 std::vector<std::byte> long_of_decimal(const std::string& decimal) {
   const bool negative = decimal.starts_with('-');
+  const bool number = decimal.size() > negative && decimal.find_first_not_of("0123456789", negative) == std::string::npos;
+  if (!number) throw Error({.code = Code::invalid_argument, .what = "'" + decimal + "' is no decimal number"});
+  const auto too_long = [] { return Error({.code = Code::limit, .what = "an integer of too many digits cannot be written"}); };
+  if (decimal.size() > longest_integer_bytes * 5 / 2) throw too_long();  // a byte is some 2.4 digits
   std::vector<uint8_t> magnitude;
   for (size_t i = negative; i < decimal.size(); ++i) {
-    if (decimal[i] < '0' || decimal[i] > '9') throw Error({.code = Code::invalid_argument, .what = "not a decimal number"});
     unsigned carry = static_cast<unsigned>(decimal[i] - '0');
     for (uint8_t& byte : magnitude) {
       carry += byte * 10u;
@@ -410,6 +443,7 @@ std::vector<std::byte> long_of_decimal(const std::string& decimal) {
   }
   // Python drops a last byte that only repeats the sign.
   while (magnitude.size() > 1 && magnitude.back() == (magnitude[magnitude.size() - 2] & 0x80 ? 0xff : 0x00)) magnitude.pop_back();
+  if (magnitude.size() > longest_integer_bytes) throw too_long();
   std::vector<std::byte> bytes;
   for (const uint8_t byte : magnitude) bytes.push_back(std::byte{byte});
   return bytes;

@@ -18,8 +18,12 @@
 namespace tessera::format {
 
 struct PickleLimits {
-  int64_t nodes = 200'000'000;  // shared ones counted each time they are used
+  // Shared ones counted each time they are used, and one more for every 32 bytes of text. Whatever is set here, no more than a million
+  // and 16 for each byte of the pickle, so that a reader of the graph does work in proportion to the file.
+  int64_t nodes = 200'000'000;
   int depth = 100;
+  bool persistent_ids = false;  // as torch.save refers to storages
+  bool cycles = false;  // an object may contain itself, as those of a user's classes do; who reads the graph must ask is_cyclic()
 };
 
 struct Node {
@@ -28,27 +32,32 @@ struct Node {
   bool boolean = false;
   int64_t integer = 0;
   double real = 0;
-  std::string text;                // text; bytes; a big integer in decimal; a global as "module name"
+  std::string text;  // text; bytes; a big integer in decimal; a global as "module name"
   std::vector<const Node*> items;  // tuple, list; dict: key, value, key, value…; call and object: callee, arguments; persistent: its id
-  std::vector<const Node*> set;    // call: what SETITEMS added to the result, as in a dict
-  const Node* state = nullptr;     // object: what BUILD gave it
+  std::vector<const Node*> set;  // call: what SETITEMS added to the result, as in a dict
+  const Node* state = nullptr;  // object: what BUILD gave it
+  bool altered = false;  // call, object: something else was done to the result, which is not kept: no plain value is like that
 };
 
 class Pickle {
  public:
-  explicit Pickle(std::span<const std::byte> bytes, const PickleLimits& limits = {}, std::string file = {});
+  // `file` and `origin_bytes` say in errors where the first byte is.
+  explicit Pickle(std::span<const std::byte> bytes, const PickleLimits& limits = {}, std::string file = {}, int64_t origin_bytes = 0);
   const Node& root() const { return *root_; }
   // The string that a tessera writer puts first and that pickle.load drops; empty if there is none.
   const std::string& marker() const { return marker_; }
+  bool is_cyclic() const { return is_cyclic_; }
 
  private:
   friend class PickleMachine;
   std::deque<Node> nodes_;
   const Node* root_ = nullptr;
   std::string marker_;
+  bool is_cyclic_ = false;
 };
 
 // Writes protocol 2, which every reader of torch.save knows, weights_only ones included.
+// Errors  Error(invalid_argument) or Error(limit) for what neither Python nor we could read back.
 class PickleWriter {
  public:
   PickleWriter();
@@ -58,7 +67,7 @@ class PickleWriter {
   void integer(int64_t value);
   void big_integer(const std::string& decimal);
   void real(double value);
-  void text(std::string_view value);  // Error(limit) from 4 GiB on
+  void text(std::string_view value);  // UTF-8, below 4 GiB
   // "module name"; the second time by reference.
   void global(const std::string& name);
   void mark() { op('('); }
@@ -85,7 +94,7 @@ class PickleWriter {
   std::vector<std::pair<std::string, uint32_t>> globals_;  // few: searched from the front
 };
 
-// A decimal number as two's complement, least byte first, and back.
+// A decimal number of at most 4096 bytes as two's complement, least byte first, and back.
 std::vector<std::byte> long_of_decimal(const std::string& decimal);
 std::string decimal_of_long(std::span<const std::byte> bytes);
 

@@ -18,6 +18,9 @@ constexpr uint16_t flag_encrypted = 1, flag_descriptor = 8, flag_utf8 = 0x800;
 constexpr uint16_t zip64_extra = 0x0001, padding_extra = 0x4246;  // "FB", as torch names its padding
 constexpr uint16_t version_zip64 = 45;
 constexpr int64_t alignment_bytes = 64;
+constexpr int64_t descriptor_bytes = 16;                      // at least
+constexpr uint64_t most_directory_bytes = uint64_t{64} << 20;  // half a million records; torch has one for each storage
+constexpr int64_t piece_bytes = int64_t{1} << 20;
 
 Bytes read_some(const ByteSource& source, int64_t offset_bytes, int64_t count) {
   Bytes bytes(static_cast<size_t>(count));
@@ -84,7 +87,11 @@ End read_end(const ByteSource& source) {
   ByteReader wide(record);
   if (wide.get<uint32_t>() != zip64_end_magic)
     throw corrupt_at(source, static_cast<int64_t>(zip64_at), "no zip64 end record where the locator says");
-  wide.get_raw(8 + 2 + 2);
+  // It ends where the locator begins.
+  if (wide.get<uint64_t>() != static_cast<uint64_t>(at - zip64_locator_bytes) - zip64_at - 12) {
+    throw corrupt_at(source, static_cast<int64_t>(zip64_at), "a zip64 end record of the wrong length");
+  }
+  wide.get_raw(2 + 2);
   if (wide.get<uint32_t>() != 0 || wide.get<uint32_t>() != 0)
     throw corrupt_at(source, static_cast<int64_t>(zip64_at), "a zip archive of several disks");
   End large;
@@ -177,6 +184,12 @@ ZipReader::ZipReader(const ByteSource& source) : source_(source) {
   if (end.directory_at > static_cast<uint64_t>(end.limit) || end.directory_bytes != static_cast<uint64_t>(end.limit) - end.directory_at) {
     throw corrupt_at(source, end.limit, "a zip directory that is not where its end record says");
   }
+  if (end.directory_bytes > most_directory_bytes) {
+    throw Error({.code = Code::limit,
+                 .what = "a zip directory of too many records",
+                 .file = source.file(),
+                 .offset_bytes = source.origin_bytes() + end.limit});
+  }
   if (end.entries > end.directory_bytes / central_bytes)
     throw corrupt_at(source, end.limit, "a zip directory of more entries than it has room for");
   const auto directory_at = static_cast<int64_t>(end.directory_at);
@@ -195,6 +208,7 @@ ZipReader::ZipReader(const ByteSource& source) : source_(source) {
   std::ranges::sort(header_offsets_);
   if (std::ranges::adjacent_find(header_offsets_) != header_offsets_.end())
     throw corrupt_at(source, directory_at, "two zip records in one place");
+  if (header_offsets_.front() != 0) throw corrupt_at(source, 0, "a zip archive that does not begin with a record");
 }
 
 const ZipRecord* ZipReader::find(const std::string& name) const {
@@ -217,7 +231,8 @@ int64_t ZipReader::data_offset(const ZipRecord& record) const {
   const int64_t data_at = at + local_bytes + name_bytes + extra_bytes;
   // Records do not overlap: each ends before the next one's header, or the directory, begins.
   const int64_t next = *std::ranges::upper_bound(header_offsets_, at);
-  if (flags != record.flags || method != 0 || data_at > next || record.size_bytes > next - data_at) throw differs();
+  const int64_t after = flags & flag_descriptor ? descriptor_bytes : 0;
+  if (flags != record.flags || method != 0 || data_at > next || record.size_bytes > next - data_at - after) throw differs();
   const Bytes rest = read_some(source_, at + local_bytes, name_bytes + extra_bytes);
   if (as_text(std::span(rest).first(name_bytes)) != record.name) throw differs();
   if (!(flags & flag_descriptor)) {
@@ -229,15 +244,29 @@ int64_t ZipReader::data_offset(const ZipRecord& record) const {
 }
 
 Bytes ZipReader::read(const ZipRecord& record, int64_t most_bytes) const {
-  if (record.size_bytes > most_bytes)
+  if (record.size_bytes > most_bytes) {
     throw Error({.code = Code::limit,
                  .what = "the record '" + record.name + "' is too large",
                  .file = source_.file(),
                  .offset_bytes = source_.origin_bytes() + record.header_offset_bytes});
+  }
   const int64_t at = data_offset(record);
   Bytes bytes = read_some(source_, at, record.size_bytes);
-  if (crc32(bytes) != record.crc) throw corrupt_at(source_, at, "the CRC-32 of '" + record.name + "' differs from the archive's");
+  check_crc(record, crc32(bytes), at);
   return bytes;
+}
+
+void ZipReader::check(const ZipRecord& record) const {
+  const int64_t at = data_offset(record);
+  uint32_t crc = 0;
+  for (int64_t done = 0; done < record.size_bytes; done += piece_bytes) {
+    crc = crc32(read_some(source_, at + done, std::min(piece_bytes, record.size_bytes - done)), crc);
+  }
+  check_crc(record, crc, at);
+}
+
+void ZipReader::check_crc(const ZipRecord& record, uint32_t crc, int64_t at) const {
+  if (crc != record.crc) throw corrupt_at(source_, at, "the CRC-32 of '" + record.name + "' differs from the archive's");
 }
 
 void ZipLayout::add(std::string name, int64_t size_bytes, uint32_t crc, bool aligned) {

@@ -31,8 +31,11 @@ class ZipReader {
   int64_t data_offset(const ZipRecord& record) const;
   // The record's bytes, their CRC checked. Error(limit) if it has more than `most_bytes`.
   Bytes read(const ZipRecord& record, int64_t most_bytes) const;
+  // Reads the record in pieces, to check its CRC.
+  void check(const ZipRecord& record) const;
 
  private:
+  void check_crc(const ZipRecord& record, uint32_t crc, int64_t at) const;
   const ByteSource& source_;
   std::vector<ZipRecord> records_;        // as the directory has them
   std::vector<int64_t> header_offsets_;   // ascending, and then the directory's own

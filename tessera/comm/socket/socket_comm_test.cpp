@@ -13,7 +13,7 @@
 #include "tests/support/comm_conformance.h"
 
 #if defined(__SANITIZE_THREAD__)
-// libzmq is not built with TSan, which then cannot see how its threads hand frames over: those reports are not about our code.
+// libzmq and its libsodium are not built with TSan, which then cannot see how frames pass between threads: that is not about our code.
 extern "C" __attribute__((visibility("default"))) const char* __tsan_default_suppressions() {
   return "called_from_lib:libzmq.so\ncalled_from_lib:libsodium.so\nrace:zmq::\n";
 }
