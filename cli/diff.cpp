@@ -4,7 +4,6 @@
 
 #include <cstring>
 
-#include "cli/pieces.h"
 #include "cli/places.h"
 #include "cli/table.h"
 #include "cli/text.h"
@@ -54,10 +53,12 @@ void compare_piece(const Box& box, size_t each, std::span<const std::byte> a, st
 ByteDifference compare_bytes(const NamedCheckpoint& a, const NamedCheckpoint& b, const std::string& key, const TensorEntry& tensor) {
   PieceBuffer buffer_a;
   PieceBuffer buffer_b;
+  TensorReader reader_a = a.reader(key);
+  TensorReader reader_b = b.reader(key);
   ByteDifference difference;
-  for_each_piece(tensor, [&](const Box& box) {
-    const auto bytes_a = buffer_a.read(a, key, tensor.dtype, box);
-    const auto bytes_b = buffer_b.read(b, key, tensor.dtype, box);
+  for_each_piece(tensor.sizes, piece_bytes / element_bytes(tensor.dtype), [&](const Box& box) {
+    const auto bytes_a = a.naming([&] { return buffer_a.read(reader_a, box, tensor.dtype); });
+    const auto bytes_b = b.naming([&] { return buffer_b.read(reader_b, box, tensor.dtype); });
     compare_piece(box, static_cast<size_t>(element_bytes(tensor.dtype)), bytes_a, bytes_b, difference);
   });
   return difference;

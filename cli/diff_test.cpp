@@ -5,7 +5,6 @@
 
 #include <limits>
 
-#include "cli/pieces.h"
 #include "cli/written_checkpoint.h"
 
 namespace tessera::cli {

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "cli/pieces.h"
 #include "cli/places.h"
 #include "cli/sha256.h"
 #include "cli/table.h"
@@ -17,7 +16,9 @@ constexpr size_t value_columns = 48;  // of an object's value in the table
 std::string digest_of(const NamedCheckpoint& checkpoint, const std::string& key, const TensorEntry& tensor) {
   Sha256 digest;
   PieceBuffer buffer;
-  for_each_piece(tensor, [&](const Box& box) { digest.add(buffer.read(checkpoint, key, tensor.dtype, box)); });
+  TensorReader reader = checkpoint.reader(key);
+  for_each_piece(tensor.sizes, piece_bytes / element_bytes(tensor.dtype),
+                 [&](const Box& box) { digest.add(checkpoint.naming([&] { return buffer.read(reader, box, tensor.dtype); })); });
   return digest.finish();
 }
 
@@ -120,7 +121,7 @@ Output ls(const LsOptions& options) {
     }
     return steps_listed(*steps, options.json);
   }
-  const NamedCheckpoint checkpoint = open_checkpoint(path);
+  const NamedCheckpoint checkpoint = open_checkpoint(path, {.rank = options.rank});
   return {options.json ? contents_json(checkpoint, options.digest) : contents_table(checkpoint, options.digest)};
 }
 

@@ -10,6 +10,7 @@ namespace tessera::cli {
 struct LsOptions {
   std::string path;
   bool json = false;
+  int rank = 0;  // of a checkpoint whose ranks saved each for itself
   bool digest = false;  // reads every tensor and adds the SHA-256 of its row-major bytes
 };
 

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <functional>
 
+#include "cli/convert.h"
 #include "cli/diff.h"
 #include "cli/ls.h"
 #include "cli/text.h"
@@ -27,7 +28,8 @@ void print(const std::string& text) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("tessera: look into sharded checkpoints (torch.distributed.checkpoint directories)", "tessera");
+  CLI::App app("tessera: look into checkpoints and convert them: sharded (torch.distributed.checkpoint), safetensors, torch.save",
+               "tessera");
   app.set_version_flag("--version", std::string("tessera ") + TESSERA_VERSION);
   app.require_subcommand(1);
   app.footer("Exit codes: 0 fine, 1 differs or damaged, 2 usage, 3 input or output.");
@@ -35,17 +37,48 @@ int run(int argc, char** argv) {
 
   LsOptions ls_options;
   CLI::App* ls_app = app.add_subcommand("ls", "List what a checkpoint holds, or the steps of a root of steps");
-  ls_app->add_option("PATH", ls_options.path, "A checkpoint directory, or a root of steps")->required();
+  ls_app->add_option("PATH", ls_options.path, "A checkpoint (DCP directory, safetensors, torch.save file), or a root of steps")->required();
   ls_app->add_flag("--json", ls_options.json, "Print {\"entries\": {key: ...}} instead of a table");
   ls_app->add_flag("--digest", ls_options.digest, "Read every tensor and add the SHA-256 of its row-major bytes");
+  ls_app->add_option("--rank", ls_options.rank, "Whose part to list, where each rank saved for itself")->capture_default_str();
   ls_app->callback([&] { command = [&] { return ls(ls_options); }; });
 
   std::string path_a;
   std::string path_b;
   CLI::App* diff_app = app.add_subcommand("diff", "Compare two checkpoints bit for bit, however they are sharded");
-  diff_app->add_option("A", path_a, "A checkpoint directory")->required();
+  diff_app->add_option("A", path_a, "A checkpoint of any format")->required();
   diff_app->add_option("B", path_b, "Another")->required();
   diff_app->callback([&] { command = [&] { return diff(path_a, path_b); }; });
+
+  ConvertCommand conversion;
+  bool replace = false;
+  CLI::App* convert_app = app.add_subcommand("convert", "Write a checkpoint in another format, in bounded memory");
+  convert_app
+      ->add_option("SRC", conversion.source, "A DCP directory, a directory of safetensors files, or a file of safetensors or torch.save")
+      ->required();
+  convert_app->add_option("DST", conversion.target, "What to write: *.safetensors, *.pt, *.pth, *.bin; a directory in any other case")
+      ->required();
+  convert_app->add_option("--to", conversion.to, "dcp, safetensors or torch, where DST's name does not say it");
+  convert_app->add_option("--keys", conversion.options.filter.keys, "Take these keys only; '*' and '?' as in a shell");
+  convert_app->add_option("--exclude", conversion.options.filter.exclude, "Leave these keys out");
+  convert_app->add_flag("--tensors-only", conversion.options.tensors_only, "Leave out what is no tensor");
+  convert_app->add_option("--dtype", conversion.dtypes, "Convert floating-point tensors: bfloat16, or PATTERN=bfloat16");
+  convert_app->add_option("--rename", conversion.renames, "REGEX=REPLACEMENT on every key, in the order given");
+  convert_app->add_option("--ranks", conversion.options.ranks, "DCP: shard by rows into this many files")->capture_default_str();
+  convert_app->add_option("--rank", conversion.rank, "Whose part to read, where each rank saved for itself")->capture_default_str();
+  convert_app->add_option("--file-size", conversion.options.file_bytes, "safetensors directory: about this many bytes a file")
+      ->transform(CLI::AsSizeValue(false))
+      ->default_str("5GiB");
+  convert_app->add_option("--memory", conversion.options.memory_bytes, "How much memory the work may take")
+      ->transform(CLI::AsSizeValue(false))
+      ->default_str("256MiB");
+  convert_app->add_flag("--replace", replace, "Replace what stands at DST");
+  convert_app->callback([&] {
+    command = [&] {
+      conversion.options.replace = replace ? Replace::exchange : Replace::never;
+      return convert(conversion);
+    };
+  });
 
   try {
     app.parse(argc, argv);

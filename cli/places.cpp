@@ -6,10 +6,6 @@
 #include "tessera/storage/local_storage.h"
 
 namespace tessera::cli {
-namespace {
-
-// The file of an error about the checkpoint at `path`, as seen from where the person stands. Errors name files from the
-// checkpoint's parent on, "<directory>/<file>", or from the checkpoint on.
 std::string seen_from_outside(const std::string& path, const std::string& file) {
   const auto place = capture([&] { return place_of(path); });
   const std::string directory = place ? place.value->name : "";
@@ -17,36 +13,24 @@ std::string seen_from_outside(const std::string& path, const std::string& file) 
   return path + "/" + (file.starts_with(directory + "/") ? file.substr(directory.size() + 1) : file);
 }
 
-// Runs `work` on the checkpoint at `path`; an Error leaves with the path before its file.
-template <class Work>
-auto naming(const std::string& path, Work work) {
-  auto outcome = capture(work);
-  if (!outcome) outcome.fault.file = seen_from_outside(path, outcome.fault.file);
-  return std::move(outcome).or_throw();
-}
-
-}  // namespace
-
 std::string plain_path(std::string path) {
   while (path.size() > 1 && path.ends_with('/')) path.pop_back();
   return path;
 }
 
-void NamedCheckpoint::read(const std::string& key, const Box& box, const View& into) const {
-  naming(path_, [&] { checkpoint_.read(key, box, into); });
-}
-
 Value NamedCheckpoint::object(const std::string& key) const {
-  return naming(path_, [&] { return checkpoint_.object(key); });
+  return naming([&] { return checkpoint_.object(key); });
 }
 
-NamedCheckpoint open_checkpoint(const std::string& path) {
+NamedCheckpoint open_checkpoint(const std::string& path, const OpenOptions& options) {
   if (const auto steps = steps_at(path)) {
     throw Error({.code = Code::invalid_argument,
                  .what = path + " is a root of steps, not one checkpoint",
                  .hint = "name a step, as in " + path + "/" + steps->names.back()});
   }
-  return {path, naming(path, [&] { return Checkpoint::open(path); })};
+  auto opened = capture([&] { return Checkpoint::open(path, options); });
+  if (!opened) opened.fault.file = seen_from_outside(path, opened.fault.file);
+  return {path, std::move(opened).or_throw()};
 }
 
 std::optional<Steps> steps_at(const std::string& path) {

@@ -7,11 +7,18 @@
 #include <vector>
 
 #include "tessera/checkpoint/checkpoint.h"
+#include "tessera/transfer/pieces.h"
 
 namespace tessera::cli {
 
 // A path as messages have it: without slashes at its end.
 std::string plain_path(std::string path);
+
+// The file of an error about the checkpoint at `path`, as seen from where the person stands. Errors name files from the
+// checkpoint's parent on, "<directory>/<file>", or from the checkpoint on.
+std::string seen_from_outside(const std::string& path, const std::string& file);
+
+inline constexpr int64_t piece_bytes = int64_t{16} << 20;  // of a tensor that is read whole
 
 // A checkpoint whose errors say where it is, since a command may be about two.
 class NamedCheckpoint {
@@ -19,8 +26,16 @@ class NamedCheckpoint {
   NamedCheckpoint(std::string path, Checkpoint checkpoint) : path_(std::move(path)), checkpoint_(std::move(checkpoint)) {}
   const std::string& path() const { return path_; }
   const Manifest& manifest() const { return checkpoint_.manifest(); }
-  void read(const std::string& key, const Box& box, const View& into) const;
+  TensorReader reader(const std::string& key) const { return checkpoint_.reader(key); }
   Value object(const std::string& key) const;
+  const Checkpoint& checkpoint() const { return checkpoint_; }
+  // Runs `work` on the checkpoint; an Error leaves with the path before its file.
+  template <class Work>
+  auto naming(Work work) const {
+    auto outcome = capture(work);
+    if (!outcome) outcome.fault.file = seen_from_outside(path_, outcome.fault.file);
+    return std::move(outcome).or_throw();
+  }
 
  private:
   std::string path_;
@@ -28,7 +43,7 @@ class NamedCheckpoint {
 };
 
 // A root of steps is an error whose hint names its latest step.
-NamedCheckpoint open_checkpoint(const std::string& path);
+NamedCheckpoint open_checkpoint(const std::string& path, const OpenOptions& options = {});
 
 struct Steps {
   std::shared_ptr<const Storage> root;

@@ -1,11 +1,8 @@
 #include "tessera/checkpoint/checkpoint.h"
 
-#include "tessera/checkpoint/metadata.h"
+#include "tessera/base/checked.h"
 #include "tessera/checkpoint/place.h"
-#include "tessera/format/dcp.h"
-#include "tessera/plan/load_plan.h"
-#include "tessera/transfer/open_items.h"
-#include "tessera/transfer/read_box.h"
+#include "tessera/checkpoint/rename.h"
 
 namespace tessera {
 namespace {
@@ -18,38 +15,69 @@ const T& entry_of(const Manifest& manifest, const std::string& key, const char* 
   return *entry;
 }
 
+// A view that owns its memory. The sizes are those of a file: memory that is not there is an Error, not the end.
+View allocate(DType dtype, const Sizes& sizes) {
+  const int64_t bytes = checked_multiply(checked_volume(sizes), element_bytes(dtype));
+  const auto memory = std::make_shared<std::vector<std::byte>>(static_cast<size_t>(bytes));
+  return dense_view(memory->data(), dtype, sizes, memory);
+}
+
 }  // namespace
 
-Checkpoint::Checkpoint(std::shared_ptr<const Storage> storage, Path directory, Manifest manifest)
-    : storage_(std::move(storage)), directory_(std::move(directory)), manifest_(std::move(manifest)) {}
-
-Checkpoint Checkpoint::open(const std::string& directory) {
-  const Place place = place_of(directory);
-  return open(std::make_shared<LocalStorage>(place.parent), place.name);
+Checkpoint Checkpoint::open(const std::string& path, const OpenOptions& options) {
+  const Place place = place_of(path);
+  return open(std::make_shared<LocalStorage>(place.parent), place.name, options);
 }
 
-Checkpoint Checkpoint::open(std::shared_ptr<const Storage> storage, Path directory) {
-  Manifest manifest = format::decode_metadata(read_metadata(*storage, directory));
-  return Checkpoint(std::move(storage), std::move(directory), std::move(manifest));
+Checkpoint Checkpoint::open(std::shared_ptr<const Storage> storage, const Path& path, const OpenOptions& options) {
+  return Checkpoint(open_at(std::move(storage), path, options));
 }
 
-void Checkpoint::read(const std::string& key, const Box& box, const View& into) const {
-  const auto& entry = entry_of<TensorEntry>(manifest_, key, "tensor");
-  if (!fits(box, entry.sizes) || into.sizes != box.sizes || into.strides.size() != box.sizes.size() || into.dtype != entry.dtype) {
-    throw Error({.code = Code::invalid_argument,
-                 .what = "box " + to_string(box) + " of '" + key + "', which is " + std::string(name(entry.dtype)) + " " +
-                         to_string(entry.sizes) + ", does not fit what was asked for"});
+std::vector<std::string> Checkpoint::keys(const KeyFilter& filter) const {
+  std::vector<std::string> keys;
+  for (const auto& [key, entry] : manifest().entries) {
+    if (filter.takes(key)) keys.push_back(key);
   }
-  OpenItems items(*storage_, directory_);
-  for (const ChunkRead& read : cut(entry, box)) {
-    const OpenItem open = items.tensor(key, entry, entry.chunks[read.chunk]);
-    read_box(*open.item, open.tensor, read.from, part(into, read.to));
-  }
+  return keys;
 }
+
+const TensorEntry& Checkpoint::tensor(const std::string& key) const { return entry_of<TensorEntry>(manifest(), key, "tensor"); }
+
+std::vector<std::string> Checkpoint::objects() const {
+  std::vector<std::string> keys;
+  for (const auto& [key, entry] : manifest().entries) {
+    if (std::holds_alternative<ObjectEntry>(entry.is)) keys.push_back(key);
+  }
+  return keys;
+}
+
+void Checkpoint::read(const std::string& key, const Box& box, const View& into) const { reader(key).read(box, into); }
+
+TensorReader Checkpoint::reader(const std::string& key) const { return TensorReader(opened_.items, key, tensor(key)); }
 
 Value Checkpoint::object(const std::string& key) const {
-  const auto& entry = entry_of<ObjectEntry>(manifest_, key, "object");
-  return OpenItems(*storage_, directory_).object(key, entry);
+  return opened_.items->object(key, entry_of<ObjectEntry>(manifest(), key, "object"));
+}
+
+StateDict Checkpoint::load(const KeyFilter& filter, const std::vector<CastRule>& casts) const {
+  StateDict state;
+  for (const std::string& key : keys(filter)) {
+    const Entry& entry = manifest().entries.at(key);
+    if (const auto* held = std::get_if<TensorEntry>(&entry.is)) {
+      const View view = allocate(wanted_dtype(casts, key, held->dtype), held->sizes);
+      read(key, whole(held->sizes), view);
+      state.add(key, replicated(view), entry.path);
+    } else {
+      state.add(key, object(key), entry.path);
+    }
+  }
+  return state;
+}
+
+Checkpoint Checkpoint::renamed(const std::vector<Rename>& rules) const {
+  Opened opened = opened_;
+  rename_keys(opened, rules);
+  return Checkpoint(std::move(opened));
 }
 
 }  // namespace tessera

@@ -76,7 +76,9 @@ TEST(SaveAndLoad, AnyRanksLoadWhatAnySavedAndTheReportSaysWhatWasRead) {
         EXPECT_EQ(mine.memory, RankState(comm, 7, 100).memory);
         EXPECT_EQ(*mine.state.object("object"), Value("same"));
         EXPECT_EQ(report.read_bytes, 7 * 4 * 4);
-        if (from == to) EXPECT_EQ(report.unverified_bytes, 0);
+        if (from == to) {
+          EXPECT_EQ(report.unverified_bytes, 0);
+        }
         EXPECT_THAT(report.missing, IsEmpty());
         EXPECT_THAT(report.unexpected, IsEmpty());
       }));

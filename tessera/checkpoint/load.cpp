@@ -6,11 +6,12 @@
 #include <set>
 
 #include "tessera/checkpoint/metadata.h"
+#include "tessera/checkpoint/open.h"
 #include "tessera/checkpoint/place.h"
+#include "tessera/checkpoint/rename.h"
 #include "tessera/comm/on_every_rank.h"
 #include "tessera/format/dcp.h"
 #include "tessera/plan/description.h"
-#include "tessera/transfer/open_items.h"
 #include "tessera/transfer/read_box.h"
 
 namespace tessera {
@@ -32,7 +33,7 @@ struct Ready {
 };
 
 // The items of a tensor are opened once, however many boxes need them.
-void add_tensor_reads(const Wanted& wanted, const Manifest& manifest, const StateDict& state, OpenItems& items, Ready& ready) {
+void add_tensor_reads(const Wanted& wanted, const Manifest& manifest, const StateDict& state, const Items& items, Ready& ready) {
   const auto& entry = std::get<TensorEntry>(manifest.entries.at(wanted.key).is);
   std::map<size_t, OpenItem> open;
   for (const Shard& shard : std::get<TensorLeaf>(state.leaves.at(wanted.leaf).is).shards) {
@@ -44,7 +45,9 @@ void add_tensor_reads(const Wanted& wanted, const Manifest& manifest, const Stat
   }
 }
 
-Ready prepare(const Manifest& manifest, const StateDict& state, OpenItems& items, const Comm& comm, const LoadOptions& options) {
+Ready prepare(const Opened& opened, const StateDict& state, const Comm& comm, const LoadOptions& options) {
+  const Manifest& manifest = opened.manifest;
+  const Items& items = *opened.items;
   tessera::describe(state, comm.rank());  // finds views that do not fit their boxes before they are written through
   Ready ready;
   ready.match = match(manifest, state, comm.rank(), comm.size(), options);
@@ -61,6 +64,13 @@ Ready prepare(const Manifest& manifest, const StateDict& state, OpenItems& items
   }
   for (const std::string& key : ready.match.reshaped) ready.wanted.insert(key);
   return ready;
+}
+
+void check_ranks(int saved, int here) {
+  if (saved == here) return;
+  throw Error({.code = Code::mismatch,
+               .what = "saved by " + std::to_string(saved) + " ranks, each for itself, and here are " + std::to_string(here),
+               .hint = "such a checkpoint loads on as many ranks as wrote it; `tessera convert` makes another of one rank's part"});
 }
 
 void put_names(ByteWriter& out, const auto& names) {
@@ -136,17 +146,30 @@ void replace_objects(Ready& ready, StateDict& state) {
 LoadReport load(Comm& comm, const Storage& storage, const Path& directory, StateDict& state, const LoadOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
   comm.note("open " + directory);
-  const Bytes metadata = on_leader(comm, Phase::open, [&] { return read_metadata(storage, directory); });
-  OpenItems items(storage, directory);
-  Manifest manifest;
+  // The leader alone reads what may be large and is the same for all; the headers of other formats each rank reads itself.
+  const auto shared = std::shared_ptr<const Storage>(std::shared_ptr<const Storage>(), &storage);
+  const Bytes found = on_leader(comm, Phase::open, [&] {
+    ByteWriter out;
+    const Format format = format_at(storage, directory);
+    out.put(format);
+    if (format == Format::dcp) out.put_raw(read_metadata(storage, directory));
+    if (format == Format::dcp_rank_local) check_ranks(rank_local_ranks(storage, directory), comm.size());
+    return out.take();
+  });
+  Opened opened;
   Ready ready;
-  LoadReport report = merge_findings(on_every_rank_bytes(comm, Phase::check,
-                                                         [&] {
-                                                           manifest = format::decode_metadata(metadata);
-                                                           ready = prepare(manifest, state, items, comm, options);
-                                                           return encode_findings(ready);
-                                                         }),
-                                     manifest);
+  LoadReport report = merge_findings(
+      on_every_rank_bytes(comm, Phase::check,
+                          [&] {
+                            const OpenOptions own{.rank = comm.rank()};
+                            const auto format = ByteReader(found).get<Format>();
+                            opened = format == Format::dcp ? open_with(shared, directory, std::span(found).subspan(sizeof format), own)
+                                                           : open_at(shared, directory, own);
+                            rename_keys(opened, options.rename);
+                            ready = prepare(opened, state, comm, options);
+                            return encode_findings(ready);
+                          }),
+      opened.manifest);
   add_counts(on_every_rank_bytes(comm, Phase::read,
                                  [&] {
                                    const ReadCount count = read_all(ready, comm);

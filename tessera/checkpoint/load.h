@@ -1,5 +1,6 @@
 // tessera/checkpoint/load.h: all ranks load one checkpoint together, whatever number of ranks wrote it.
 // Collective  Every rank calls it with its own state; all return, or all throw the same Error.
+// Formats     All that checkpoint/open.h reads.
 // Promises    Names, shapes, dtypes and every item that is needed are checked on all ranks before the first byte of any
 //             destination changes. Each rank reads only the bytes that it needs.
 // Errors      Error(mismatch, not_found) where state and checkpoint differ, Error(corrupt, unsupported, io) with file and offset.

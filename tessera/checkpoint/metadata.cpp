@@ -16,7 +16,7 @@ std::string hint_for(const Storage& storage, const Path& directory) {
 
 }  // namespace
 
-Bytes read_metadata(const Storage& storage, const Path& directory) {
+Bytes read_metadata(const Storage& storage, const Path& directory, const format::Limits& limits) {
   const Path path = directory.empty() ? format::metadata_file : directory + "/" + format::metadata_file;
   std::unique_ptr<ByteSource> file;
   try {
@@ -29,8 +29,7 @@ Bytes read_metadata(const Storage& storage, const Path& directory) {
                  .file = directory.empty() ? storage.root() : directory,
                  .hint = hint ? *hint.value : ""});
   }
-  if (file->size_bytes() > format::Limits{}.metadata_bytes)
-    throw Error({.code = Code::limit, .what = "the metadata is too large", .file = path});
+  if (file->size_bytes() > limits.metadata_bytes) throw Error({.code = Code::limit, .what = "the metadata is too large", .file = path});
   Bytes bytes(static_cast<size_t>(file->size_bytes()));
   file->read(0, bytes);
   return bytes;

@@ -46,13 +46,6 @@ const TypedStorage* storage_of(DType dtype) {
   return found == typed_storages.end() ? nullptr : &*found;
 }
 
-// What a persistent id ("storage", class, key, location, numel) names.
-struct StorageId {
-  std::optional<DType> dtype;  // none for an untyped one
-  std::string key;
-  int64_t numel = 0;
-};
-
 }  // namespace
 
 EdgeCache::EdgeCache(const ByteSource& source) : source_(source) {
@@ -117,10 +110,10 @@ void ArchiveReader::check() const {
   for (const ZipRecord& record : zip_.records()) zip_.check(record);
 }
 
-const ZipRecord& ArchiveReader::storage(const std::string& key) const {
+StoragePlace ArchiveReader::storage(const std::string& key) const {
   const ZipRecord* record = zip_.find(prefix_ + "data/" + key);
   if (!record) throw corrupt_at(source_, 0, "a tensor whose storage is not in the archive");
-  return *record;
+  return {zip_.data_offset(*record), record->size_bytes, record->crc};
 }
 
 std::optional<Sizes> sizes_of(const Node& node) {
@@ -137,7 +130,7 @@ std::optional<Sizes> sizes_of(const Node& node) {
 
 bool is_call(const Node& node, std::string_view global) {
   return node.kind == Kind::call && node.items[0]->kind == Kind::global && node.items[0]->text == global && node.set.empty() &&
-         !node.altered;
+         !node.state && !node.altered;
 }
 
 bool is_tensor(const Node& node) { return is_call(node, rebuild_v2) || is_call(node, rebuild_v3); }
@@ -154,13 +147,12 @@ std::string made_by(const Node& node) {
   return at->kind == Kind::global ? at->text : "a value made in an unknown way";
 }
 
-namespace {
-
 StorageId storage_id(const Node& node, const ByteSource& source) {
   const auto fail = [&](const char* what) { return corrupt_at(source, 0, what); };
-  if (node.kind != Kind::persistent || node.items[0]->kind != Kind::tuple || node.items[0]->items.size() != 5)
-    throw fail("a tensor without a storage");
+  if (node.kind != Kind::persistent || node.items[0]->kind != Kind::tuple) throw fail("a tensor without a storage");
   const auto& fields = node.items[0]->items;
+  // The legacy form has a sixth field: None, or the part of another storage that this one is.
+  if (fields.size() != 5 && !(fields.size() == 6 && fields[5]->kind == Kind::none)) throw fail("a tensor without a storage of its own");
   if (fields[0]->kind != Kind::text || fields[0]->text != "storage" || fields[1]->kind != Kind::global || fields[2]->kind != Kind::text ||
       fields[3]->kind != Kind::text || fields[4]->kind != Kind::integer) {
     throw fail("a storage that is not described as torch does");
@@ -177,6 +169,8 @@ StorageId storage_id(const Node& node, const ByteSource& source) {
   id.dtype = typed->dtype;
   return id;
 }
+
+namespace {
 
 // {"conj": True, "neg": True}: bits that stock keeps instead of computing. Anything else would change the values too.
 void read_bits(const Node& metadata, TensorItem& tensor, const ByteSource& source) {
@@ -215,8 +209,8 @@ void check_strides(const TensorItem& tensor, int64_t storage_offset, int64_t num
 
 }  // namespace
 
-TensorItem tensor_of(const Node& node, const ArchiveReader& archive) {
-  const ByteSource& source = archive.source();
+TensorItem tensor_of(const Node& node, const Storages& storages) {
+  const ByteSource& source = storages.source();
   const auto fail = [&](const char* what) { return corrupt_at(source, 0, what); };
   if (!is_tensor(node)) {
     const std::string what = is_made(node) ? "a tensor built by '" + made_by(node) + "'" : "an item that is no tensor";
@@ -257,14 +251,14 @@ TensorItem tensor_of(const Node& node, const ArchiveReader& archive) {
   const int64_t numel = v3 ? id.numel / each : id.numel;
   const int64_t storage_offset = arguments[1]->integer;
   check_strides(tensor, storage_offset, numel, source);
-  const ZipRecord& record = archive.storage(id.key);
-  if (record.size_bytes != checked_multiply(numel, each)) throw fail("a storage that is not as long as its tensor says");
-  tensor.data_offset_bytes = archive.data_offset(record);
-  tensor.data_bytes = record.size_bytes;
-  tensor.data_crc = record.crc;
+  const StoragePlace place = storages.storage(id.key);
+  if (place.size_bytes != checked_multiply(numel, each)) throw fail("a storage that is not as long as its tensor says");
+  tensor.data_offset_bytes = place.offset_bytes;
+  tensor.data_bytes = place.size_bytes;
+  tensor.data_crc = place.crc;
   // An empty tensor may point anywhere; nothing of it is read.
   tensor.first_bytes = tensor.data_offset_bytes + (volume(tensor.sizes) == 0 ? 0 : storage_offset * each);
-  tensor.big_endian = archive.big_endian() && swap_bytes(tensor.dtype) > 1;
+  tensor.big_endian = storages.big_endian() && swap_bytes(tensor.dtype) > 1;
   return tensor;
 }
 

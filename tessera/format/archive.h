@@ -28,16 +28,31 @@ class EdgeCache final : public ByteSource {
   Bytes tail_;
 };
 
-class ArchiveReader {
+// Where a storage's bytes are.
+struct StoragePlace {
+  int64_t offset_bytes = 0;
+  int64_t size_bytes = 0;
+  std::optional<uint32_t> crc;  // what the file says of them
+};
+
+// The storages of a torch.save file, whatever its form.
+class Storages {
+ public:
+  virtual ~Storages() = default;
+  virtual const ByteSource& source() const = 0;
+  virtual bool big_endian() const = 0;
+  // By the key that a persistent id names. Error(corrupt) if there is none.
+  virtual StoragePlace storage(const std::string& key) const = 0;
+};
+
+class ArchiveReader final : public Storages {
  public:
   explicit ArchiveReader(const ByteSource& source);
-  const ByteSource& source() const { return source_; }
-  bool big_endian() const { return big_endian_; }
+  const ByteSource& source() const override { return source_; }
+  bool big_endian() const override { return big_endian_; }
   // The parsed data.pkl. `most_bytes` bounds its size.
   Pickle pickle(int64_t most_bytes) const;
-  // The record of a storage, by the key that a persistent id names. Error(corrupt) if there is none.
-  const ZipRecord& storage(const std::string& key) const;
-  int64_t data_offset(const ZipRecord& record) const { return zip_.data_offset(record); }
+  StoragePlace storage(const std::string& key) const override;
   // Reads every record, so that every CRC was checked.
   void check() const;
 
@@ -50,7 +65,15 @@ class ArchiveReader {
 
 // What a call of torch._utils._rebuild_tensor_v2 or _v3 says, its storage checked against the archive and its strides against the
 // storage. Error(unsupported) for any other function.
-TensorItem tensor_of(const Node& node, const ArchiveReader& archive);
+TensorItem tensor_of(const Node& node, const Storages& storages);
+// What the persistent id ("storage", class, key, location, numel) names.
+struct StorageId {
+  std::optional<DType> dtype;  // none for bytes without one
+  std::string key;
+  int64_t numel = 0;
+  int64_t each_bytes() const { return dtype ? element_bytes(*dtype) : 1; }
+};
+StorageId storage_id(const Node& node, const ByteSource& source);
 // True if the node is a call of this global, and nothing was done to the result.
 bool is_call(const Node& node, std::string_view global);
 // True if the node is a call that tensor_of knows.

@@ -41,8 +41,8 @@ std::string quoted(std::string_view text) { return "'" + std::string(text) + "'"
 
 // True if the node is such an object, and nothing was done to it that none of torch's pickles do.
 bool is_a(const Node& node, std::string_view type) {
-  return (node.kind == Kind::call || node.kind == Kind::object) && node.items[0]->kind == Kind::global && node.items[0]->text == type &&
-         !node.altered;
+  const bool made = node.kind == Kind::object || (node.kind == Kind::call && !node.state);
+  return made && node.items[0]->kind == Kind::global && node.items[0]->text == type && !node.altered;
 }
 
 // A record of a known class, written as NEWOBJ + BUILD or as a constructor call: its fields by name.
@@ -305,9 +305,7 @@ void check_encodable(const Manifest& manifest) {
   check_paths(paths, Code::invalid_argument);
 }
 
-}  // namespace
-
-Manifest decode_metadata(std::span<const std::byte> bytes, const Limits& limits) {
+Manifest decode(std::span<const std::byte> bytes, const Limits& limits) {
   if (static_cast<int64_t>(bytes.size()) > limits.metadata_bytes) throw bad("the metadata is too large", Code::limit);
   const Pickle pickle(bytes, {limits.nodes, limits.depth}, metadata_file);
   Manifest manifest;
@@ -346,6 +344,18 @@ Manifest decode_metadata(std::span<const std::byte> bytes, const Limits& limits)
     throw Error(std::move(fault));
   }
   return manifest;
+}
+
+}  // namespace
+
+Manifest decode_metadata(std::span<const std::byte> bytes, const Limits& limits, const std::string& file) {
+  try {
+    return decode(bytes, limits);
+  } catch (const Error& error) {
+    Fault fault = error.fault();
+    if (fault.file == metadata_file) fault.file = file;
+    throw Error(std::move(fault));
+  }
 }
 
 Bytes encode_metadata(const Manifest& manifest) {

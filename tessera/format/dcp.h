@@ -7,21 +7,16 @@
 #include <span>
 
 #include "tessera/base/bytes.h"
+#include "tessera/format/limits.h"
 #include "tessera/manifest/manifest.h"
 
 namespace tessera::format {
 
 inline constexpr const char* metadata_file = ".metadata";
 
-// What a hostile file may cost. The defaults admit any checkpoint that stock PyTorch can plan.
-struct Limits {
-  int64_t metadata_bytes = int64_t{2} << 30;
-  int64_t nodes = 200'000'000;  // pickle values alive at once, shared ones counted each time they are used
-  int depth = 100;
-};
-
 // Decodes stock's form of any release since 2.0, and ours. The result is validated.
-Manifest decode_metadata(std::span<const std::byte> bytes, const Limits& limits = {});
+// `file` names the bytes in errors: `.metadata`, or `__3.metadata` for what rank 3 alone saved.
+Manifest decode_metadata(std::span<const std::byte> bytes, const Limits& limits = {}, const std::string& file = metadata_file);
 
 // The portable constructor-call form, which every release since 2.0 loads. Opens with the string
 // "tessera/<writer_version> <save_id>" (BINUNICODE, POP), which stock's pickle.load drops. An entry without a path gets its key as path.

@@ -38,6 +38,13 @@ std::vector<fs::path> folders(const fs::path& root) {
   return found;
 }
 
+// Those whose files the fixtures' generator decoded; other formats have readers, and tests, elsewhere.
+std::vector<fs::path> decoded_folders(const fs::path& root) {
+  std::vector<fs::path> found = folders(root);
+  std::erase_if(found, [](const fs::path& folder) { return !fs::exists(folder / "decoded.json"); });
+  return found;
+}
+
 std::string name_of(const testing::TestParamInfo<fs::path>& info) {
   std::string name = info.param.filename().string();
   std::ranges::replace_if(name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
@@ -161,7 +168,7 @@ TEST_P(Stock, ItemsAreWhatPythonReadsInThem) {
   EXPECT_EQ(seen, decoded["items"].size());
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, Stock, testing::ValuesIn(folders(golden / "torch-2.13")), name_of);
+INSTANTIATE_TEST_SUITE_P(Golden, Stock, testing::ValuesIn(decoded_folders(golden / "torch-2.13")), name_of);
 
 TEST(Minimal, AllFormsSayTheSame) {
   const auto variants = folders(golden / "minimal");

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "tessera/base/byte_source.h"
@@ -38,7 +39,7 @@ struct TensorItem {
   int64_t first_bytes = 0;
   int64_t data_offset_bytes = 0;  // the storage record
   int64_t data_bytes = 0;
-  uint32_t data_crc = 0;     // of the storage record, as the archive has it; not checked here
+  std::optional<uint32_t> data_crc;  // of the storage record, if the file has one; not checked here
   bool big_endian = false;   // elements must be byte-swapped
   bool conjugate = false;    // the reader must conjugate, respectively negate, what it reads
   bool negative = false;

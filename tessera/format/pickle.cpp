@@ -43,7 +43,8 @@ class PickleMachine {
     if (peek() == 0x80) proto();
     read_marker();
     while (!stopped_) step();
-    if (at_ != bytes_.size()) fail("bytes after the end of the pickle");
+    if (at_ != bytes_.size() && !limits_.more) fail("bytes after the end of the pickle");
+    pickle_.size_bytes_ = static_cast<int64_t>(at_);
     if (stack_.size() != 1 || !marks_.empty()) fail("a pickle that ends with more or less than one object");
     pickle_.root_ = stack_.back();
     check_shape();
@@ -135,7 +136,9 @@ class PickleMachine {
     opcode_at_ = at_;
     const auto code = number<uint8_t>();
     switch (code) {
-      case 0x95: take(8); break;  // FRAME: a hint for readers of streams
+      case 0x95:  // FRAME: a hint for readers of streams, which must not lie
+        if (number<uint64_t>() > bytes_.size() - at_) fail("a pickle's frame that reaches past its end");
+        break;
       case '.': stopped_ = true; break;
       case '(': marks_.push_back(stack_.size()); break;
       case 'N': push(Kind::none); break;
@@ -263,11 +266,11 @@ class PickleMachine {
     const Node* state = pop();
     Node& object = top();
     if (!is_made(object)) fail("a state for what takes none");
-    if (object.kind == Kind::call || object.state) return alter(object);
+    if (object.state) return alter(object);
     object.state = state;
   }
   static bool is_made(const Node& node) { return node.kind == Kind::call || node.kind == Kind::object; }
-  // As a deque, an array or an object of a class with __reduce__ has it: whoever reads the graph then knows that there is more to it.
+  // As a deque or an object of a class with __reduce__ has it: whoever reads the graph then knows that there is more to it.
   static void alter(Node& made) { made.altered = true; }
   void push_memo(uint32_t index) {
     const auto found = memo_.find(index);

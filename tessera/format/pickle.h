@@ -23,6 +23,7 @@ struct PickleLimits {
   int64_t nodes = 200'000'000;
   int depth = 100;
   bool persistent_ids = false;  // as torch.save refers to storages
+  bool more = false;            // bytes may follow the pickle: size_bytes() says where it ends
   bool cycles = false;  // an object may contain itself, as those of a user's classes do; who reads the graph must ask is_cyclic()
 };
 
@@ -35,7 +36,7 @@ struct Node {
   std::string text;  // text; bytes; a big integer in decimal; a global as "module name"
   std::vector<const Node*> items;  // tuple, list; dict: key, value, key, value…; call and object: callee, arguments; persistent: its id
   std::vector<const Node*> set;  // call: what SETITEMS added to the result, as in a dict
-  const Node* state = nullptr;  // object: what BUILD gave it
+  const Node* state = nullptr;  // call, object: what BUILD gave it
   bool altered = false;  // call, object: something else was done to the result, which is not kept: no plain value is like that
 };
 
@@ -47,6 +48,7 @@ class Pickle {
   // The string that a tessera writer puts first and that pickle.load drops; empty if there is none.
   const std::string& marker() const { return marker_; }
   bool is_cyclic() const { return is_cyclic_; }
+  int64_t size_bytes() const { return size_bytes_; }
 
  private:
   friend class PickleMachine;
@@ -54,6 +56,7 @@ class Pickle {
   const Node* root_ = nullptr;
   std::string marker_;
   bool is_cyclic_ = false;
+  int64_t size_bytes_ = 0;
 };
 
 // Writes protocol 2, which every reader of torch.save knows, weights_only ones included.

@@ -56,7 +56,8 @@ std::string shown(const Node& node) {
     case Kind::dict: return "{" + shown(node.items) + "}";
     case Kind::global: return "<" + node.text + ">";
     case Kind::call:
-      return "call(" + shown(node.items) + (node.set.empty() ? "" : " set " + shown(node.set)) + (node.altered ? " altered" : "") + ")";
+      return "call(" + shown(node.items) + (node.set.empty() ? "" : " set " + shown(node.set)) +
+             (node.state ? " state " + shown(*node.state) : "") + (node.altered ? " altered" : "") + ")";
     case Kind::object:
       return "object(" + shown(node.items) + (node.state ? " state " + shown(*node.state) : "") + (node.altered ? " altered" : "") + ")";
     case Kind::persistent: return "persistent(" + shown(node.items) + ")";
@@ -113,7 +114,7 @@ TEST(Pickle, ReadsTheValuesOfEveryOpcode) {
 }
 
 TEST(Pickle, TellsWhatElseWasDoneToAnObject) {
-  EXPECT_EQ(read("ca\nf\n)R}b."), "call(<a f> () altered)") << "as numpy's arrays are made";
+  EXPECT_EQ(read("ca\nf\n)R}b."), "call(<a f> () state {})") << "as numpy's arrays are made";
   EXPECT_EQ(read("ca\nf\n)RK\x01"
                  "a."),
             "call(<a f> () altered)")

@@ -17,6 +17,7 @@ constexpr uint16_t full16 = 0xffff;
 constexpr uint16_t flag_encrypted = 1, flag_descriptor = 8, flag_utf8 = 0x800;
 constexpr uint16_t zip64_extra = 0x0001, padding_extra = 0x4246;  // "FB", as torch names its padding
 constexpr uint16_t version_zip64 = 45;
+constexpr uint16_t most_version = 63;  // of APPNOTE 6.3
 constexpr int64_t alignment_bytes = 64;
 constexpr int64_t descriptor_bytes = 16;                      // at least
 constexpr uint64_t most_directory_bytes = uint64_t{64} << 20;  // half a million records; torch has one for each storage
@@ -144,7 +145,8 @@ class Zip64Extra {
 ZipRecord read_entry(const ByteSource& source, ByteReader& in, int64_t at, int64_t directory_at) {
   if (in.left() < static_cast<size_t>(central_bytes) || in.get<uint32_t>() != central_magic)
     throw corrupt_at(source, at, "a damaged zip directory");
-  in.get_raw(4);
+  in.get<uint16_t>();  // made by
+  const int needed = in.get<uint16_t>() & 0xff;
   ZipRecord record;
   record.flags = in.get<uint16_t>();
   const auto method = in.get<uint16_t>();
@@ -163,6 +165,7 @@ ZipRecord read_entry(const ByteSource& source, ByteReader& in, int64_t at, int64
   const auto unsupported = [&](const char* what) {
     return Error({.code = Code::unsupported, .what = what, .file = source.file(), .offset_bytes = source.origin_bytes() + at});
   };
+  if (needed > most_version) throw unsupported("a zip record of a newer kind");
   if (record.flags & flag_encrypted) throw unsupported("an encrypted zip record");
   if (method != 0) throw unsupported("a compressed zip record");
   if (disk != 0) throw unsupported("a zip archive of several disks");

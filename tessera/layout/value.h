@@ -66,6 +66,7 @@ struct Value {
     DType dtype = DType::float32;
     Sizes sizes;
     std::vector<std::byte> data;
+    int64_t place = -1;  // from 0 on: `data` is empty, and whoever made the value knows by this number where the bytes are
     bool operator==(const Tensor&) const = default;
   };
   // A value that we do not decode: the class that it names ("module name"), and the whole torch.save archive of the leaf.

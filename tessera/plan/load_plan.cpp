@@ -90,7 +90,9 @@ class Matcher {
     }
     if (wanted.dtype != held.dtype) {
       match_.cast.push_back(key);
-      if (!options_.allow_cast || !can_cast(held.dtype, wanted.dtype)) {
+      const bool allowed =
+          options_.allow_cast || std::ranges::any_of(options_.cast_keys, [&](const std::string& pattern) { return matches(pattern, key); });
+      if (!allowed || !can_cast(held.dtype, wanted.dtype)) {
         dtypes_.push_back("'" + key + "' is " + std::string(name(held.dtype)) + " in the checkpoint and " +
                           std::string(name(wanted.dtype)) + " here");
       }
@@ -145,7 +147,9 @@ std::vector<ChunkRead> cut(const TensorEntry& entry, const Box& wanted) {
 
 Match match(const Manifest& manifest, const StateDict& state, int rank, int size, const LoadOptions& options) {
   Matcher matcher(manifest, rank, size, options);
-  for (const auto& [key, leaf] : state.leaves) matcher.add(key, leaf);
+  for (const auto& [key, leaf] : state.leaves) {
+    if (options.filter.takes(key)) matcher.add(key, leaf);
+  }
   return matcher.finish();
 }
 

@@ -6,18 +6,28 @@
 #include <string>
 #include <vector>
 
+#include "tessera/layout/key_filter.h"
 #include "tessera/layout/state_dict.h"
 #include "tessera/manifest/manifest.h"
 
 namespace tessera {
 
-// What a load may let pass. By default everything that is wanted must be there, in the same shape and dtype.
+// A key of the checkpoint under another name: std::regex_replace of every match of an ECMAScript pattern, "$1" its first group.
+struct Rename {
+  std::string pattern;
+  std::string replacement;
+};
+
+// What is loaded, under which names, and what may pass. By default everything that is wanted must be there, in the same shape and dtype.
 struct LoadOptions {
   bool allow_missing = false;  // keys that the checkpoint lacks keep their values
   bool allow_shape = false;    // tensors of another shape keep their values
   // Tensors of another dtype are converted: any float to any float (rounding to nearest even), integers to floats or to
   // wider integers. What could not be told back (float to integer, complex, 8-bit floats) stays an error.
   bool allow_cast = false;
+  std::vector<std::string> cast_keys = {};  // patterns (layout/key_filter.h) of keys for which that holds although allow_cast is false
+  KeyFilter filter = {};                    // leaves of the state that it does not take keep their values
+  std::vector<Rename> rename = {};          // applied to the checkpoint's keys, one after another, before all else
 };
 
 // The part of a chunk that a wanted box needs.

@@ -87,11 +87,23 @@ void inherit(const Descriptor& from, const Descriptor& to, const Path& path) {
   if (::fchmod(to.number(), old.st_mode & 07777) != 0) throw Error(os_fault(errno, "change the mode", path));
 }
 
-void move_to_free_name(const Descriptor& from, const Descriptor& to, const std::string& name, const Path& path) {
-  if (::renameat2(from.number(), name.c_str(), to.number(), name.c_str(), RENAME_NOREPLACE) == 0) return;
+namespace {
+
+void move_without_replacing(int from, const char* old_name, int to, const char* new_name, const Path& path) {
+  if (::renameat2(from, old_name, to, new_name, RENAME_NOREPLACE) == 0) return;
   if (errno != EINVAL && errno != ENOSYS) throw Error(os_fault(errno, "move", path));
-  if (::linkat(from.number(), name.c_str(), to.number(), name.c_str(), 0) != 0) throw Error(os_fault(errno, "link", path));
-  if (::unlinkat(from.number(), name.c_str(), 0) != 0) errno = 0;  // a second name is left where it was, and does no harm
+  if (::linkat(from, old_name, to, new_name, 0) != 0) throw Error(os_fault(errno, "link", path));
+  if (::unlinkat(from, old_name, 0) != 0) errno = 0;  // a second name is left where it was, and does no harm
+}
+
+}  // namespace
+
+void move_to_free_name(const Descriptor& from, const Descriptor& to, const std::string& name, const Path& path) {
+  move_without_replacing(from.number(), name.c_str(), to.number(), name.c_str(), path);
+}
+
+void move_to_free_name(const Slot& from, const Slot& to, const Path& path) {
+  move_without_replacing(from.parent.number(), from.name.c_str(), to.parent.number(), to.name.c_str(), path);
 }
 
 void delete_directory(const Descriptor& parent, const std::string& name, const Path& path) {

@@ -30,6 +30,8 @@ void inherit(const Descriptor& from, const Descriptor& to, const Path& path);
 // Moves a file or directory from one directory to another, where the name must be free: Error(exists) if it is not. An Error
 // means that nothing moved.
 void move_to_free_name(const Descriptor& from, const Descriptor& to, const std::string& name, const Path& path);
+// The same from one name to another.
+void move_to_free_name(const Slot& from, const Slot& to, const Path& path);
 
 // Deletes a directory and all in it, following no link. Nothing happens if it is not there.
 void delete_directory(const Descriptor& parent, const std::string& name, const Path& path);

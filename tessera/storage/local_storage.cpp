@@ -135,6 +135,26 @@ void LocalStorage::commit(const Path& staging, const Path& target, const std::st
   commit_inside(place_, staging, target, last);
 }
 
+void LocalStorage::commit_file(const Path& staged, const Path& target, Replace replace) {
+  const Slot from = slot_of(place_, staged);
+  const Slot to = slot_of(place_, target);
+  struct stat status{};
+  const bool there = ::fstatat(to.parent.number(), to.name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0;
+  if (there && (replace == Replace::never || !S_ISREG(status.st_mode))) {
+    throw Error({.code = Code::exists,
+                 .what = S_ISREG(status.st_mode) ? "the file exists" : "something is there that is no file",
+                 .file = target,
+                 .hint = "choose another place, or ask for it to be replaced"});
+  }
+  if (there) {
+    if (::renameat(from.parent.number(), from.name.c_str(), to.parent.number(), to.name.c_str()) != 0)
+      throw Error(os_fault(errno, "rename", target));
+  } else {
+    move_to_free_name(from, to, target);
+  }
+  sync_descriptor(to.parent.number(), target);
+}
+
 void LocalStorage::remove(const Path& directory) {
   if (!exists(directory)) return;
   const Slot at = slot_of(place_, directory);

@@ -24,6 +24,7 @@ class LocalStorage final : public Storage {
   Path stage(const Path& target, const std::string& id) override;
   void sync(const Path& directory) override;
   void commit(const Path& staging, const Path& target, const std::string& last, Replace replace) override;
+  void commit_file(const Path& staged, const Path& target, Replace replace) override;
   void remove(const Path& directory) override;
   std::string root() const override { return root_; }
 

@@ -150,6 +150,20 @@ void MemoryStorage::commit(const Path& staging, const Path& target, const std::s
   });
 }
 
+void MemoryStorage::commit_file(const Path& staged, const Path& target, Replace replace) {
+  names_of(target);
+  tree_.with([&](Tree& tree) {
+    const auto from = tree.nodes.find(staged);
+    if (from == tree.nodes.end()) throw Error({.code = Code::not_found, .what = "no such file", .file = staged});
+    const auto to = tree.nodes.find(target);
+    if (to != tree.nodes.end() && (replace == Replace::never || !to->second)) {
+      throw Error({.code = Code::exists, .what = "something is there already", .file = target});
+    }
+    tree.nodes[target] = from->second;
+    tree.nodes.erase(staged);
+  });
+}
+
 void MemoryStorage::remove(const Path& directory) {
   if (names_of(directory).empty()) throw Error({.code = Code::invalid_argument, .what = "a path that names nothing"});
   tree_.with([&](Tree& tree) {

@@ -57,6 +57,9 @@ class Storage {
   // Makes the staged directory appear as `target`, durably and all at once, `last` being the file whose presence makes
   // a checkpoint. Error(exists) if `target` holds anything already, unless `replace` says otherwise.
   virtual void commit(const Path& staging, const Path& target, const std::string& last, Replace replace) = 0;
+  // The same for a target that is one file, staged below a directory that `stage` made for a name beside it. The staging directory
+  // is left for the caller to remove. Error(exists) if the target exists, unless `replace` says otherwise: then the file changes at once.
+  virtual void commit_file(const Path& staged, const Path& target, Replace replace) = 0;
   // First out of sight (renamed to ".tessera-trash-…"), then gone. Nothing happens if it is not there.
   virtual void remove(const Path& directory) = 0;
   // The root as a person knows it, for messages.

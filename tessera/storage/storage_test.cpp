@@ -43,6 +43,13 @@ class AnyStorage : public ::testing::Test {
  protected:
   Maker storage_;
 
+  void stage_and_write(const Path& target, std::string_view text, Replace replace) {
+    const Path staging = storage_->stage(target + ".staged", "a");
+    write(staging + "/f", text);
+    const auto committed = capture([&] { storage_->commit_file(staging + "/f", target, replace); });
+    storage_->remove(staging);
+    if (!committed) throw Error(committed.fault);
+  }
   void write(const Path& file, std::string_view text) {
     const auto writer = storage_->create(file);
     writer->write(0, as_bytes(text));
@@ -323,6 +330,16 @@ TYPED_TEST(AnyStorage, AFileIsTheSumOfItsWrites) {
     RC_ASSERT(writer->close() == static_cast<int64_t>(expected.size()));
     RC_ASSERT(this->read(file) == expected);
   }));
+}
+
+TYPED_TEST(AnyStorage, AFileAppearsAtOnceAndIsReplacedOnlyWhenAsked) {
+  this->stage_and_write("m.pt", "one", Replace::never);
+  EXPECT_EQ(this->read("m.pt"), "one");
+  EXPECT_EQ(capture([&] { this->stage_and_write("m.pt", "two", Replace::never); }).fault.code, Code::exists);
+  EXPECT_EQ(this->read("m.pt"), "one");
+  this->stage_and_write("m.pt", "two", Replace::exchange);
+  EXPECT_EQ(this->read("m.pt"), "two");
+  EXPECT_THAT(this->names(""), UnorderedElementsAre("m.pt"));
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ struct Run {
 // Reads runs of one item and keeps the CRC of what was read, for as long as the reads follow each other without a gap.
 class RunReader {
  public:
-  RunReader(const ByteSource& item, bool with_crc) : item_(item), with_crc_(with_crc) {}
+  RunReader(const ByteSource& item, CrcProgress& progress) : item_(item), progress_(progress) {}
 
   void read_now(const Run& run) {
     for (int64_t done = 0; done < run.count_bytes;) {
@@ -55,21 +55,22 @@ class RunReader {
     pending_.clear();
   }
 
-  uint32_t crc() const { return crc_; }
   int64_t read_bytes() const { return read_bytes_; }
 
  private:
   void fetch(int64_t at_bytes, std::span<std::byte> into) {
     item_.read(at_bytes, into);
     read_bytes_ += static_cast<int64_t>(into.size());
-    if (with_crc_) crc_ = crc32(into, crc_);
+    progress_.in_order = progress_.in_order && at_bytes == progress_.next_bytes;
+    if (!progress_.in_order) return;
+    progress_.crc = crc32(into, progress_.crc);
+    progress_.next_bytes += static_cast<int64_t>(into.size());
   }
 
   const ByteSource& item_;
-  const bool with_crc_;
+  CrcProgress& progress_;
   std::vector<Run> pending_;
   std::vector<std::byte> slab_;
-  uint32_t crc_ = 0;
   int64_t read_bytes_ = 0;
 };
 
@@ -115,24 +116,24 @@ void read_converted(RunReader& reader, const format::TensorItem& tensor, const B
   });
 }
 
-// True if `from` takes every byte of the item's data, in order, so that its CRC can be checked.
-bool takes_all(const format::TensorItem& tensor, const Box& from) {
-  return from == whole(tensor.sizes) && tensor.first_bytes == tensor.data_offset_bytes &&
-         tensor.data_bytes == volume(tensor.sizes) * element_bytes(tensor.dtype) &&
-         is_dense(View{nullptr, tensor.dtype, tensor.sizes, tensor.strides});
-}
-
 }  // namespace
 
-ReadCount read_box(const ByteSource& item, const format::TensorItem& tensor, const Box& from, const View& into) {
-  const bool verify = takes_all(tensor, from);
-  RunReader reader(item, verify);
+ReadCount read_box(const ByteSource& item, const format::TensorItem& tensor, const Box& from, const View& into, CrcProgress* progress) {
+  CrcProgress own;
+  CrcProgress& crc = progress ? *progress : own;
+  if (crc.next_bytes < 0) {
+    crc.next_bytes = tensor.data_offset_bytes;
+    crc.in_order = tensor.data_crc.has_value();
+  }
+  RunReader reader(item, crc);
   const bool as_it_is = tensor.dtype == into.dtype && !tensor.big_endian && !tensor.conjugate && !tensor.negative;
   if (as_it_is) read_raw(reader, tensor, from, into);
   else read_converted(reader, tensor, from, into);
-  if (verify && reader.crc() != tensor.data_crc)
-    throw corrupt_at(item, tensor.data_offset_bytes, "the data's CRC-32 differs from the archive's");
-  return {reader.read_bytes(), verify ? 0 : reader.read_bytes()};
+  const bool all = crc.in_order && crc.next_bytes == tensor.data_offset_bytes + tensor.data_bytes;
+  if (all && crc.crc != *tensor.data_crc) throw corrupt_at(item, tensor.data_offset_bytes, "the data's CRC-32 differs from the archive's");
+  crc.complete = all;
+  if (!all) crc.earlier_bytes += reader.read_bytes();
+  return {reader.read_bytes(), all ? 0 : reader.read_bytes()};
 }
 
 }  // namespace tessera

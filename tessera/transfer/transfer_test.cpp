@@ -8,7 +8,7 @@
 
 #include "tessera/plan/load_plan.h"
 #include "tessera/storage/memory_storage.h"
-#include "tessera/transfer/open_items.h"
+#include "tessera/transfer/items.h"
 #include "tessera/transfer/read_box.h"
 #include "tessera/transfer/write_shards.h"
 
@@ -26,7 +26,8 @@ View view_of(std::vector<float>& values, Sizes sizes) {
 
 // A checkpoint of one rank in memory, below "c".
 struct Saved {
-  MemoryStorage storage;
+  std::shared_ptr<MemoryStorage> memory = std::make_shared<MemoryStorage>();
+  MemoryStorage& storage = *memory;
   SavePlan plan;
   Proof proof;
 
@@ -41,10 +42,10 @@ struct Saved {
   }
   const TensorEntry& tensor(const std::string& key) const { return std::get<TensorEntry>(plan.manifest.entries.at(key).is); }
   ReadCount read(const std::string& key, const Box& box, const View& into) {
-    OpenItems items(storage, "c");
+    const auto items = archive_items(memory, "c", {});
     ReadCount count;
     for (const ChunkRead& read : cut(tensor(key), box)) {
-      const OpenItem open = items.tensor(key, tensor(key), tensor(key).chunks[read.chunk]);
+      const OpenItem open = items->tensor(key, tensor(key), tensor(key).chunks[read.chunk]);
       count += read_box(*open.item, open.tensor, read.from, part(into, read.to));
     }
     return count;
@@ -66,8 +67,8 @@ TEST(Transfer, WritesWhatThePlanSaysAndProvesIt) {
   EXPECT_EQ(loaded, big);
   EXPECT_EQ(count.read_bytes, 2'800'000);
   EXPECT_EQ(count.unverified_bytes, 0);
-  OpenItems items(saved.storage, "c");
-  EXPECT_EQ(items.object("note", std::get<ObjectEntry>(saved.plan.manifest.entries.at("note").is)), Value("text"));
+  const auto items = archive_items(saved.memory, "c", {});
+  EXPECT_EQ(items->object("note", std::get<ObjectEntry>(saved.plan.manifest.entries.at("note").is)), Value("text"));
 }
 
 TEST(Transfer, APartOfAnItemReadsItsBytesAndCountsThemAsUnverified) {

@@ -75,27 +75,47 @@ class SlabStream {
 };
 
 // The head carries the CRC of data that comes after it: it is put with a zero CRC first and corrected at the end.
-uint32_t put_tensor(SlabStream& out, const View& view) {
+uint32_t put_tensor(SlabStream& out, const WriteItem& item, ShardSource& source) {
+  const ShardSource::Tensor tensor = source.tensor(item.key, item.box);
   const int64_t head_at = out.position();
-  out.put(format::item_head(view.dtype, view.sizes, 0));
+  out.put(format::item_head(tensor.dtype, tensor.sizes, 0));
   uint32_t crc = 0;
-  for_each_run(view, [&](std::span<std::byte> run) { crc = out.put(run, crc); });
-  out.put(format::item_tail(view.dtype, view.sizes, crc));
-  out.correct(head_at, format::item_head(view.dtype, view.sizes, crc));
+  source.read(item.key, item.box, [&](std::span<const std::byte> run) { crc = out.put(run, crc); });
+  out.put(format::item_tail(tensor.dtype, tensor.sizes, crc));
+  out.correct(head_at, format::item_head(tensor.dtype, tensor.sizes, crc));
   return crc;
 }
+
+// What a rank's state describes.
+class MemorySourceOfShards final : public ShardSource {
+ public:
+  explicit MemorySourceOfShards(const Described& state) : state_(state) {}
+  Tensor tensor(const std::string& key, int32_t box) const override { return {view(key, box).dtype, view(key, box).sizes}; }
+  void read(const std::string& key, int32_t box, const std::function<void(std::span<const std::byte>)>& take) override {
+    for_each_run(view(key, box), take);
+  }
+  Bytes object(const std::string& key) override { return state_.objects.at(key); }
+
+ private:
+  const View& view(const std::string& key, int32_t box) const { return state_.tensors.at(key)->shards.at(static_cast<size_t>(box)).view; }
+  const Described& state_;
+};
 
 }  // namespace
 
 Proof write_shards(const RankWrites& writes, const Described& state, Storage& storage, const Path& directory, const Progress& progress) {
+  MemorySourceOfShards source(state);
+  return write_shards(writes, source, storage, directory, progress);
+}
+
+Proof write_shards(const RankWrites& writes, ShardSource& source, Storage& storage, const Path& directory, const Progress& progress) {
   Proof proof{writes.items.empty() ? "" : writes.file, 0, {}};
   if (writes.items.empty()) return proof;
   const auto file = storage.create(directory.empty() ? writes.file : directory + "/" + writes.file);
   SlabStream out(*file, progress, writes.file_bytes);
   for (const WriteItem& item : writes.items) {
     const int64_t begin = out.position();
-    proof.item_crcs.push_back(item.box < 0 ? out.put(state.objects.at(item.key))
-                                           : put_tensor(out, state.tensors.at(item.key)->shards.at(static_cast<size_t>(item.box)).view));
+    proof.item_crcs.push_back(item.box < 0 ? out.put(source.object(item.key)) : put_tensor(out, item, source));
     if (out.position() - begin != item.length_bytes) {
       throw Error({.code = Code::internal,
                    .what = "the item of '" + item.key + "' is not as long as planned",

@@ -26,10 +26,28 @@ struct Proof {
 Bytes encode(const Proof& proof);
 Proof decode_proof(std::span<const std::byte> bytes);
 
+// Where the bytes of a plan's items come from.
+class ShardSource {
+ public:
+  virtual ~ShardSource() = default;
+  struct Tensor {
+    DType dtype = DType::float32;
+    Sizes sizes;
+  };
+  // What box `box` of a tensor is.
+  virtual Tensor tensor(const std::string& key, int32_t box) const = 0;
+  // Gives its bytes to `take` in row-major order, in as many runs as it likes.
+  virtual void read(const std::string& key, int32_t box, const std::function<void(std::span<const std::byte>)>& take) = 0;
+  // The archive of an object, as long as the plan says.
+  virtual Bytes object(const std::string& key) = 0;
+};
+
 // Told now and then how far the work is: bytes done, bytes in all.
 using Progress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
 
 // Writes `writes.file` in `directory`. A rank without items writes nothing and proves an empty list.
+Proof write_shards(const RankWrites& writes, ShardSource& source, Storage& storage, const Path& directory, const Progress& progress = {});
+// From a rank's memory.
 Proof write_shards(const RankWrites& writes, const Described& state, Storage& storage, const Path& directory,
                    const Progress& progress = {});
 

@@ -1,8 +1,8 @@
-#include "cli/pieces.h"
+#include "tessera/transfer/pieces.h"
 
 #include <algorithm>
 
-namespace tessera::cli {
+namespace tessera {
 
 Box next_piece(std::span<const int64_t> sizes, int64_t begin, int64_t most) {
   if (sizes.empty()) return {};
@@ -22,21 +22,20 @@ Box next_piece(std::span<const int64_t> sizes, int64_t begin, int64_t most) {
   return piece;
 }
 
-std::span<const std::byte> PieceBuffer::read(const NamedCheckpoint& checkpoint, const std::string& key, DType dtype, const Box& box) {
-  const auto count = static_cast<size_t>(volume(box) * element_bytes(dtype));
-  if (bytes_.size() < count) bytes_.resize(count);
-  checkpoint.read(key, box, dense_view(bytes_.data(), dtype, box.sizes));
-  return std::span(bytes_).first(count);
-}
-
-void for_each_piece(const TensorEntry& tensor, const std::function<void(const Box&)>& take) {
-  const int64_t most = piece_bytes / element_bytes(tensor.dtype);
-  const int64_t total = volume(tensor.sizes);
+void for_each_piece(std::span<const int64_t> sizes, int64_t most, const std::function<void(const Box&)>& take) {
+  const int64_t total = volume(sizes);
   for (int64_t begin = 0; begin < total;) {
-    const Box piece = next_piece(tensor.sizes, begin, most);
+    const Box piece = next_piece(sizes, begin, most);
     take(piece);
     begin += volume(piece);
   }
 }
 
-}  // namespace tessera::cli
+std::span<const std::byte> PieceBuffer::read(TensorReader& reader, const Box& box, DType dtype) {
+  const auto count = static_cast<size_t>(volume(box) * element_bytes(dtype));
+  if (bytes_.size() < count) bytes_.resize(count);
+  reader.read(box, dense_view(bytes_.data(), dtype, box.sizes));
+  return std::span(bytes_).first(count);
+}
+
+}  // namespace tessera

@@ -1,9 +1,9 @@
-#include "cli/pieces.h"
+#include "tessera/transfer/pieces.h"
 
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
-namespace tessera::cli {
+namespace tessera {
 namespace {
 
 TEST(Pieces, RowsThatFitTravelTogether) {
@@ -20,7 +20,7 @@ TEST(Pieces, ARowTooLongIsCut) {
 TEST(Pieces, ATensorWithoutDimensionsIsOnePiece) { EXPECT_EQ(next_piece(Sizes{}, 0, 1), Box{}); }
 
 TEST(Pieces, AnEmptyTensorHasNone) {
-  for_each_piece({DType::float32, {3, 0}, {}}, [](const Box& box) { FAIL() << to_string(box); });
+  for_each_piece(Sizes{3, 0}, 1, [](const Box& box) { FAIL() << to_string(box); });
 }
 
 RC_GTEST_PROP(Pieces, WalkEveryElementOnceInRowMajorOrder, ()) {
@@ -45,4 +45,4 @@ RC_GTEST_PROP(Pieces, WalkEveryElementOnceInRowMajorOrder, ()) {
 }
 
 }  // namespace
-}  // namespace tessera::cli
+}  // namespace tessera

@@ -1,0 +1,127 @@
+#include "tessera/checkpoint/open.h"
+
+#include <algorithm>
+#include <array>
+
+#include "tessera/checkpoint/metadata.h"
+#include "tessera/checkpoint/safetensors_manifest.h"
+#include "tessera/format/dcp.h"
+
+namespace tessera {
+namespace {
+
+Path below(const Path& directory, const std::string& name) { return directory.empty() ? name : directory + "/" + name; }
+
+std::string rank_metadata_file(int rank) { return "__" + std::to_string(rank) + ".metadata"; }
+
+bool is_directory(const Storage& storage, const Path& path) {
+  if (path.empty()) return true;
+  const size_t slash = path.rfind('/');
+  const Path parent = slash == std::string::npos ? "" : path.substr(0, slash);
+  const std::string name = path.substr(slash == std::string::npos ? 0 : slash + 1);
+  const auto entries = capture([&] { return storage.list(parent); });
+  // Where the parent cannot be listed, it is tried.
+  if (!entries) return bool(capture([&] { return storage.list(path); }));
+  return std::ranges::any_of(*entries.value, [&](const DirectoryEntry& entry) { return entry.name == name && entry.is_directory; });
+}
+
+bool is_safetensors(const ByteSource& file) {
+  std::array<std::byte, 9> head{};
+  if (file.size_bytes() < static_cast<int64_t>(head.size())) return false;
+  file.read(0, head);
+  return head[8] == std::byte{'{'};
+}
+
+Manifest manifest_of(const format::TorchFile& content, const std::string& file) {
+  Manifest manifest;
+  for (const auto& [key, leaf] : content.leaves) {
+    Entry& entry = manifest.entries[key];
+    entry.path = leaf.path;
+    const auto* place = std::get_if<size_t>(&leaf.is);
+    if (!place) {
+      entry.is = ObjectEntry{{file, 0, 0, {}}};
+      continue;
+    }
+    const format::TensorItem& tensor = content.tensors[*place];
+    entry.is = TensorEntry{tensor.dtype, tensor.sizes, {{whole(tensor.sizes), {file, tensor.data_offset_bytes, tensor.data_bytes, {}}}}};
+  }
+  validate(manifest);
+  return manifest;
+}
+
+std::string last_name(const Path& path) { return path.substr(path.rfind('/') + 1); }
+
+Opened open_torch_file(const Storage& storage, const Path& path, const OpenOptions& options) {
+  std::shared_ptr<const ByteSource> file = storage.open(path);
+  format::TorchFile content = format::read_torch_file(*file, options.limits);
+  Manifest manifest = manifest_of(content, last_name(path));
+  return {Format::torch_save, std::move(manifest), torch_items(std::move(file), std::move(content))};
+}
+
+}  // namespace
+
+const char* name(Format format) {
+  switch (format) {
+    case Format::dcp: return "dcp";
+    case Format::dcp_rank_local: return "dcp, each rank for itself";
+    case Format::safetensors: return "safetensors";
+    case Format::torch_save: return "torch.save";
+  }
+  return "?";
+}
+
+int rank_local_ranks(const Storage& storage, const Path& path) {
+  int ranks = 0;
+  while (storage.exists(below(path, rank_metadata_file(ranks)))) ++ranks;
+  return ranks;
+}
+
+Format format_at(const Storage& storage, const Path& path) {
+  if (storage.exists(path) && !is_directory(storage, path)) {
+    const auto file = storage.open(path);
+    if (format::is_torch_file(*file)) return Format::torch_save;
+    if (is_safetensors(*file)) return Format::safetensors;
+    throw Error({.code = Code::unsupported,
+                 .what = "neither safetensors nor torch.save",
+                 .file = path,
+                 .hint = "a checkpoint is a DCP directory, a directory of safetensors files, or one file of either kind"});
+  }
+  if (storage.exists(below(path, format::metadata_file))) return Format::dcp;
+  if (storage.exists(below(path, rank_metadata_file(0)))) return Format::dcp_rank_local;
+  if (storage.exists(path) && !safetensors_files(storage, path).empty()) return Format::safetensors;
+  return Format::dcp;  // reading its metadata says what is missing
+}
+
+Opened open_with(std::shared_ptr<const Storage> storage, const Path& path, std::span<const std::byte> metadata,
+                 const OpenOptions& options) {
+  Manifest manifest = format::decode_metadata(metadata, options.limits);
+  return {Format::dcp, std::move(manifest), archive_items(std::move(storage), path, options.limits)};
+}
+
+Opened open_at(std::shared_ptr<const Storage> storage, const Path& path, const OpenOptions& options) {
+  switch (format_at(*storage, path)) {
+    case Format::dcp: return open_with(storage, path, read_metadata(*storage, path, options.limits), options);
+    case Format::dcp_rank_local: {
+      const std::string file = rank_metadata_file(options.rank);
+      const auto source = storage->open(below(path, file));
+      if (source->size_bytes() > options.limits.metadata_bytes)
+        throw Error({.code = Code::limit, .what = "the metadata is too large", .file = file});
+      Bytes metadata(static_cast<size_t>(source->size_bytes()));
+      source->read(0, metadata);
+      Manifest manifest = format::decode_metadata(metadata, options.limits, file);
+      return {Format::dcp_rank_local, std::move(manifest), archive_items(std::move(storage), path, options.limits)};
+    }
+    case Format::safetensors: {
+      const bool one = !is_directory(*storage, path);
+      const size_t slash = path.rfind('/');
+      const Path directory = !one ? path : slash == std::string::npos ? "" : path.substr(0, slash);
+      Manifest manifest = one ? safetensors_manifest(*storage, directory, {last_name(path)}, options.limits)
+                              : safetensors_manifest(*storage, directory, safetensors_files(*storage, directory), options.limits);
+      return {Format::safetensors, std::move(manifest), raw_items(std::move(storage), directory)};
+    }
+    case Format::torch_save: return open_torch_file(*storage, path, options);
+  }
+  throw Error({.code = Code::internal, .what = "a format of no kind"});
+}
+
+}  // namespace tessera

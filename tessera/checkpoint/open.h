@@ -1,0 +1,44 @@
+// tessera/checkpoint/open.h: what a path holds, told by its content: a DCP directory, safetensors, or a torch.save file. All become a
+// Manifest and the items that it names.
+//   directory with `.metadata`                  DCP
+//   directory with `__0.metadata`, …            DCP of ranks that saved each for itself (stock's use_collectives=False)
+//   directory with *.safetensors                safetensors: the files of an index if there is one, else all of them; files of one rank
+//                                               each (stock's save_distributed=True) are put together
+//   file                                        safetensors, or torch.save in either form
+// Errors      Error(not_found) with a hint where there is nothing of the kind; Error(corrupt, unsupported, limit) with file and offset.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "tessera/base/bytes.h"
+#include "tessera/format/limits.h"
+#include "tessera/manifest/manifest.h"
+#include "tessera/storage/storage.h"
+#include "tessera/transfer/items.h"
+
+namespace tessera {
+
+enum class Format : uint8_t { dcp, dcp_rank_local, safetensors, torch_save };
+// "dcp", "dcp, each rank for itself", "safetensors", "torch.save".
+const char* name(Format format);
+
+struct OpenOptions {
+  int rank = 0;  // whose state, where each rank saved for itself
+  format::Limits limits = {};
+};
+
+struct Opened {
+  Format format = Format::dcp;
+  Manifest manifest;
+  std::shared_ptr<const Items> items;
+};
+
+Format format_at(const Storage& storage, const Path& path);
+Opened open_at(std::shared_ptr<const Storage> storage, const Path& path, const OpenOptions& options = {});
+// A DCP directory whose metadata somebody has read already.
+Opened open_with(std::shared_ptr<const Storage> storage, const Path& path, std::span<const std::byte> metadata, const OpenOptions& options);
+// How many ranks saved each for itself.
+int rank_local_ranks(const Storage& storage, const Path& path);
+
+}  // namespace tessera

@@ -1,0 +1,122 @@
+#include <array>
+
+#include "tessera/format/safetensors.h"
+#include "tessera/format/zstd.h"
+#include "tessera/layout/view.h"
+#include "tessera/transfer/about.h"
+#include "tessera/transfer/items.h"
+
+namespace tessera {
+namespace {
+
+constexpr size_t most_open_files = 256;
+constexpr int64_t archive_overhead_bytes = int64_t{1} << 16;  // of a tensor's archive; torch's have some 1,500
+
+// What an item decompressed to, under the name of where it was.
+class DecompressedSource final : public ByteSource {
+ public:
+  DecompressedSource(Bytes bytes, std::string file, int64_t origin_bytes)
+      : bytes_(std::move(bytes)), view_(bytes_, std::move(file)), origin_(origin_bytes) {}
+  int64_t size_bytes() const override { return view_.size_bytes(); }
+  void read(int64_t offset_bytes, std::span<std::byte> into) const override { view_.read(offset_bytes, into); }
+  std::string file() const override { return view_.file(); }
+  int64_t origin_bytes() const override { return origin_; }
+
+ private:
+  const Bytes bytes_;
+  const MemorySource view_;
+  const int64_t origin_;
+};
+
+bool is_archive(const ByteSource& item) {
+  std::array<std::byte, 2> magic{};
+  if (item.size_bytes() < 2) return true;  // the archive reader says what is wrong
+  item.read(0, magic);
+  return as_text(magic) == "PK";
+}
+
+class ArchiveItems final : public Items {
+ public:
+  ArchiveItems(std::shared_ptr<const Storage> storage, Path directory, const format::Limits& limits)
+      : files_(std::move(storage), std::move(directory)), limits_(limits) {}
+
+  OpenItem tensor(const std::string& key, const TensorEntry& entry, const Chunk& chunk) const override {
+    return about(key, [&] {
+      OpenItem open{files_.file(chunk.at.file), nullptr, {}};
+      const int64_t data_bytes = volume(chunk.box) * element_bytes(entry.dtype);
+      open.item = part(open.file, chunk.at, data_bytes + archive_overhead_bytes);
+      // Every item of such a file is said to begin at 0 and to be as long as its data.
+      const bool bare = chunk.at.offset_bytes == 0 && chunk.at.transforms.empty() && !is_archive(*open.item);
+      open.tensor = bare ? in_safetensors(key, open) : format::read_tensor_item(*open.item);
+      check(open, entry, chunk);
+      return open;
+    });
+  }
+
+  Value object(const std::string& key, const ObjectEntry& entry) const override {
+    return about(key, [&] {
+      if (entry.at.length_bytes > limits_.object_bytes) {
+        throw Error({.code = Code::limit, .what = "the object is too large", .file = entry.at.file, .offset_bytes = entry.at.offset_bytes});
+      }
+      return format::read_object_item(*part(files_.file(entry.at.file), entry.at, limits_.object_bytes));
+    });
+  }
+
+ private:
+  std::shared_ptr<const ByteSource> part(const std::shared_ptr<const ByteSource>& file, const Extent& at, int64_t most_bytes) const {
+    auto item = std::make_shared<PartSource>(*file, at.offset_bytes, at.length_bytes);
+    if (at.transforms.empty()) return item;
+    if (at.transforms != std::vector<std::string>{format::zstd_transform}) {
+      throw Error({.code = Code::unsupported,
+                   .what = "written through '" + at.transforms.front() + "', which this release does not undo",
+                   .file = at.file,
+                   .offset_bytes = at.offset_bytes});
+    }
+    return std::make_shared<DecompressedSource>(format::decompress_zstd(*item, most_bytes), file->file(), at.offset_bytes);
+  }
+
+  // The tensor of that name in a file that is safetensors; the item is then the whole file.
+  format::TensorItem in_safetensors(const std::string& key, OpenItem& open) const {
+    const format::SafetensorsFile content = format::read_safetensors(*open.file, limits_);
+    for (const format::SafeTensor& tensor : content.tensors) {
+      if (tensor.key != key) continue;
+      open.item = open.file;
+      return {.dtype = tensor.dtype,
+              .sizes = tensor.sizes,
+              .strides = row_major(tensor.sizes),
+              .first_bytes = tensor.offset_bytes,
+              .data_offset_bytes = tensor.offset_bytes,
+              .data_bytes = tensor.length_bytes};
+    }
+    throw corrupt_at(*open.file, 0, "the file has no tensor of that name");
+  }
+
+  static void check(const OpenItem& open, const TensorEntry& entry, const Chunk& chunk) {
+    const auto differs = [&](const std::string& what) { return corrupt_at(*open.item, 0, what); };
+    if (open.tensor.dtype != entry.dtype) {
+      throw differs("the item is " + std::string(name(open.tensor.dtype)) + ", the metadata says " + std::string(name(entry.dtype)));
+    }
+    if (open.tensor.sizes != chunk.box.sizes) {
+      throw differs("the item has shape " + to_string(open.tensor.sizes) + ", the metadata says " + to_string(chunk.box.sizes));
+    }
+  }
+
+  const OpenFiles files_;
+  const format::Limits limits_;
+};
+
+}  // namespace
+
+std::shared_ptr<const ByteSource> OpenFiles::file(const std::string& name) const {
+  return files_.with([&](auto& files) {
+    if (const auto known = files.find(name); known != files.end()) return known->second;
+    if (files.size() >= most_open_files) files.clear();  // those in use stay open until they are not
+    return files[name] = storage_->open(directory_.empty() ? name : directory_ + "/" + name);
+  });
+}
+
+std::shared_ptr<const Items> archive_items(std::shared_ptr<const Storage> storage, Path directory, const format::Limits& limits) {
+  return std::make_shared<ArchiveItems>(std::move(storage), std::move(directory), limits);
+}
+
+}  // namespace tessera
