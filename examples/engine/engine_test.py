@@ -48,8 +48,8 @@ def main():
             worst = max(abs(a - b) for a, b in zip(expected, output, strict=True)) / max(map(abs, expected))
             if worst > 1e-5 or len(read) != 3:
                 sys.exit(f"FAILED {path.name}: outputs differ by {worst}")
-            # Columns are read with the gaps that save a system call.
-            if max(read) > 0.40 * total or sum(read) > 1.15 * total:
+            # Short columns are read with the gaps between them, which saves a system call for each row.
+            if max(read) > 0.45 * total or sum(read) > 1.25 * total:
                 sys.exit(f"FAILED {path.name}: ranks read {read} of {total} bytes")
             print(f"ok     {path.name}: worst relative difference {worst:.1e}, ranks read {read} of {total} bytes")
 

@@ -115,8 +115,8 @@ Opened open_at(std::shared_ptr<const Storage> storage, const Path& path, const O
       const bool one = !is_directory(*storage, path);
       const size_t slash = path.rfind('/');
       const Path directory = !one ? path : slash == std::string::npos ? "" : path.substr(0, slash);
-      Manifest manifest = one ? safetensors_manifest(*storage, directory, {last_name(path)}, options.limits)
-                              : safetensors_manifest(*storage, directory, safetensors_files(*storage, directory), options.limits);
+      Manifest manifest = one ? safetensors_manifest(*storage, directory, {last_name(path)}, false, options.limits)
+                              : safetensors_manifest(*storage, directory, safetensors_files(*storage, directory), true, options.limits);
       return {Format::safetensors, std::move(manifest), raw_items(std::move(storage), directory)};
     }
     case Format::torch_save: return open_torch_file(*storage, path, options);

@@ -51,10 +51,9 @@ void add(Manifest& manifest, const format::SafeTensor& tensor, const Sizes* offs
   entry.chunks.push_back(chunk);
 }
 
-// Every key that the index has in one of `files` is there.
-void check_index(const Manifest& manifest, const format::WeightMap& map, const std::vector<std::string>& files, const std::string& index) {
+// Every key that the index has is in the file that it says.
+void check_index(const Manifest& manifest, const format::WeightMap& map, const std::string& index) {
   for (const auto& [key, file] : map) {
-    if (std::ranges::find(files, file) == files.end()) continue;  // of one file that was opened alone
     const auto in_file = [&, &name = file](const Chunk& chunk) { return chunk.at.file == name; };
     const auto found = manifest.entries.find(key);
     if (found == manifest.entries.end() || !std::ranges::any_of(std::get<TensorEntry>(found->second.is).chunks, in_file)) {
@@ -77,7 +76,7 @@ std::vector<std::string> safetensors_files(const Storage& storage, const Path& d
   return {files.begin(), files.end()};
 }
 
-Manifest safetensors_manifest(const Storage& storage, const Path& directory, const std::vector<std::string>& files,
+Manifest safetensors_manifest(const Storage& storage, const Path& directory, const std::vector<std::string>& files, bool with_index,
                               const format::Limits& limits) {
   Manifest manifest;
   for (const std::string& name : files) {
@@ -88,8 +87,8 @@ Manifest safetensors_manifest(const Storage& storage, const Path& directory, con
       add(manifest, tensor, offsets == content.saved_offsets.end() ? nullptr : &offsets->second, name);
     }
   }
-  if (const auto index = index_in(storage, directory))
-    check_index(manifest, weight_map(storage, directory, *index, limits.header_bytes), files, *index);
+  if (const auto index = with_index ? index_in(storage, directory) : std::nullopt)
+    check_index(manifest, weight_map(storage, directory, *index, limits.header_bytes), *index);
   validate(manifest);
   return manifest;
 }

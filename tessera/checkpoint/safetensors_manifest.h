@@ -16,9 +16,10 @@ namespace tessera {
 // `*.safetensors`; none where there are none. Error(corrupt) for several indices.
 std::vector<std::string> safetensors_files(const Storage& storage, const Path& directory);
 
+// `with_index` holds them against the index beside them.
 // Errors  Error(corrupt) for a key in two files, for boxes that leave a hole or overlap, and for a key that an index has and its file
 // lacks.
-Manifest safetensors_manifest(const Storage& storage, const Path& directory, const std::vector<std::string>& files,
+Manifest safetensors_manifest(const Storage& storage, const Path& directory, const std::vector<std::string>& files, bool with_index,
                               const format::Limits& limits);
 
 }  // namespace tessera

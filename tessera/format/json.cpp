@@ -17,6 +17,8 @@ nlohmann::json parse_json(std::string_view text, const std::string& file, int64_
   const auto bad = [&](std::string what, int64_t at = 0, Code code = Code::corrupt) {
     return Error({.code = code, .what = std::move(what), .file = file, .offset_bytes = origin_bytes + at});
   };
+  // The parser takes a NUL for the end and would not look at what follows.
+  if (const size_t nul = text.find('\0'); nul != std::string_view::npos) throw bad("not JSON", static_cast<int64_t>(nul));
   std::vector<std::set<std::string>> names;  // of the objects that are open
   const auto check = [&](int depth, json::parse_event_t event, json& parsed) {
     if (depth > deepest) throw bad("JSON nested too deeply", 0, Code::limit);

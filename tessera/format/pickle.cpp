@@ -133,11 +133,20 @@ class PickleMachine {
   }
 
   void step() {
+    do_opcode();
+    if (frame_end_ != 0 && at_ > frame_end_) fail("an opcode that crosses the end of its frame");
+    if (at_ == frame_end_) frame_end_ = 0;
+  }
+
+  void do_opcode() {
     opcode_at_ = at_;
     const auto code = number<uint8_t>();
     switch (code) {
       case 0x95:  // FRAME: a hint for readers of streams, which must not lie
-        if (number<uint64_t>() > bytes_.size() - at_) fail("a pickle's frame that reaches past its end");
+        if (frame_end_ != 0) fail("a frame within a frame");
+        frame_end_ = number<uint64_t>();
+        if (frame_end_ > bytes_.size() - at_) fail("a frame that reaches past the pickle's end");
+        frame_end_ = frame_end_ == 0 ? 0 : frame_end_ + at_;
         break;
       case '.': stopped_ = true; break;
       case '(': marks_.push_back(stack_.size()); break;
@@ -324,6 +333,7 @@ class PickleMachine {
   const int64_t origin_;
   size_t at_ = 0;
   size_t opcode_at_ = 0;
+  size_t frame_end_ = 0;  // 0 outside a frame
   bool stopped_ = false;
   std::vector<Node*> stack_;
   std::vector<size_t> marks_;

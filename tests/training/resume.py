@@ -68,7 +68,7 @@ def main():
         good = not apart and len(expected) == STEPS and 0 < len(again) < STEPS
         wrong += not good
         how = "processes" if launched else "threads"
-        print(f"{'ok    ' if good else 'FAILED'} {ranks} {how}, killed after step {at}, resumed at step {min(again)}: {len(expected)} losses{' equal' if good else f' differ at {apart}'}")
+        print(f"{'ok    ' if good else 'FAILED'} {ranks} {how}, killed after step {at}, resumed at step {min(again)}: {len(expected)} losses{' equal' if good else f' differ: ' + '; '.join(f'step {s}: {expected.get(s)}, killed {actual.get(s)}, resumed {again.get(s)}' for s in apart)}")
     return 1 if wrong else 0
 
 

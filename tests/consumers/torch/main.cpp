@@ -10,7 +10,7 @@
 
 int main(int, char** argv) {
   tessera::run_ranks(2, [&](tessera::Job& job) {
-    auto model = tessera::fsdp(job, [] { return torch::nn::LinearImpl(5, 7); });
+    auto model = tessera::fsdp(job, [] { return torch::nn::Linear(5, 7); });
     tessera::State train = tessera::state({{"model", model}});
     tessera::save(job, argv[1], train);
   });
