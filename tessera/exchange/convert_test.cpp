@@ -8,7 +8,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <numeric>
+#include <nlohmann/json.hpp>
 
 #include "tests/support/temporary_directory.h"
 
@@ -185,6 +185,19 @@ TEST(Safetensors, FilesOfOneModelMustAgree) {
   std::ofstream(scratch / "model.safetensors.index.json") << R"({"weight_map":{"w":"../a.safetensors"}})";
   EXPECT_EQ(fault_of_opening(scratch.path()).code, Code::corrupt);
   EXPECT_THAT(Checkpoint::open(scratch / "b.safetensors").keys(), ElementsAre("w")) << "a file alone is not held against an index";
+}
+
+TEST(Hostile, EachCaseIsRefusedForItsOwnCause) {
+  const auto causes = nlohmann::json::parse(std::ifstream(golden + "/../causes.json"));
+  EXPECT_GT(causes.size(), 40u);
+  for (const auto& [name, cause] : causes.items()) {
+    SCOPED_TRACE(name);
+    const auto outcome = capture([&, &which = name] { Checkpoint::open(golden + "/hostile/" + which).load(); });
+    ASSERT_FALSE(outcome);
+    EXPECT_EQ(tessera::name(outcome.fault.code), cause["code"].get<std::string>());
+    EXPECT_THAT(outcome.fault.what, HasSubstr(cause["what"].get<std::string>()));
+    EXPECT_TRUE(outcome.fault.file.ends_with(cause["file"].get<std::string>())) << outcome.fault.file;
+  }
 }
 
 TEST(TorchFile, WhatIsDamagedIsRefusedAtEveryByte) {

@@ -49,7 +49,10 @@ bool is_a(const Node& node, std::string_view type) {
 class Record {
  public:
   Record(const Node& node, const char* type, std::initializer_list<std::string_view> constructor) {
-    if (!is_a(node, type) || !node.set.empty()) throw bad("a value where a " + std::string(type) + " belongs");
+    if (!is_a(node, type) || !node.set.empty()) {
+      const bool made = node.kind == Kind::object || node.kind == Kind::call;
+      throw bad((made ? quoted(made_by(node)) : "a plain value") + " where a " + std::string(type) + " belongs");
+    }
     const auto& arguments = node.items[1]->items;
     if (node.kind == Kind::call) {
       if (arguments.size() > constructor.size()) throw bad("too many arguments for a " + std::string(type));

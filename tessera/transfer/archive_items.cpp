@@ -28,11 +28,12 @@ class DecompressedSource final : public ByteSource {
   const int64_t origin_;
 };
 
-bool is_archive(const ByteSource& item) {
-  std::array<std::byte, 2> magic{};
-  if (item.size_bytes() < 2) return true;  // the archive reader says what is wrong
-  item.read(0, magic);
-  return as_text(magic) == "PK";
+// Else it is an archive, or the archive reader says what is wrong with it.
+bool is_safetensors(const ByteSource& file) {
+  std::array<std::byte, 9> head{};
+  if (file.size_bytes() < static_cast<int64_t>(head.size())) return false;
+  file.read(0, head);
+  return head[8] == std::byte{'{'};
 }
 
 class ArchiveItems final : public Items {
@@ -46,7 +47,7 @@ class ArchiveItems final : public Items {
       const int64_t data_bytes = volume(chunk.box) * element_bytes(entry.dtype);
       open.item = part(open.file, chunk.at, data_bytes + archive_overhead_bytes);
       // Every item of such a file is said to begin at 0 and to be as long as its data.
-      const bool bare = chunk.at.offset_bytes == 0 && chunk.at.transforms.empty() && !is_archive(*open.item);
+      const bool bare = chunk.at.offset_bytes == 0 && chunk.at.transforms.empty() && is_safetensors(*open.file);
       open.tensor = bare ? in_safetensors(key, open) : format::read_tensor_item(*open.item);
       check(open, entry, chunk);
       return open;

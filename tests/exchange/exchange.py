@@ -5,6 +5,7 @@ pairs    Every fixture into every format that can hold it, and each of those int
          (DCP), the safetensors package and torch.load(weights_only=True) read the expected bytes.
 kill     kill -9 at points spread over a conversion: the source is untouched, nothing of the target is there, and the next run finishes.
 partial  strace counts the bytes that reading one block of rows costs: at most 1.05 of what is needed, and the metadata.
+contained  strace of `ls` on every hostile checkpoint: nothing outside it is opened.
 memory   A conversion of --mib in --tensors tensors, there and back: peak memory at most --memory and 64 MiB.
 
 Usage: exchange.py --build build/dev [--data tests/golden/data] [--only pairs,kill,…] [--mib 256] [--tensors 256]
@@ -220,11 +221,34 @@ def memory(options, scratch):
     return f"{options.mib} MiB in {options.tensors} tensors there and back: peaks of {peaks[0]} and {peaks[1]} MiB"
 
 
+def contained(options, scratch):
+    """What reading a hostile checkpoint opens: only names below it."""
+    cases = sorted(p for p in (options.data / "hostile").iterdir() if p.is_dir())
+    trace, opened = scratch / "trace", 0
+    for case in cases:
+        run("strace", "-f", "-e", "trace=open,openat,openat2,execve,connect", "-o", trace, options.tessera, "ls", "--json", "--digest", case.resolve(), ok=(0, 1, 3))
+        # Until main() has begun, the loader opens libraries; the first directory that we open by name is the checkpoint's parent.
+        lines = trace.read_text(errors="replace").splitlines()
+        begin = next(i for i, line in enumerate(lines) if f'"{case.resolve().parent}"' in line or f'"{case.resolve()}"' in line)
+        for line in lines[begin:]:
+            if "execve(" in line or "connect(" in line:
+                raise Failed(f"{case.name}: {line}")
+            found = re.search(r'open(?:at2?)?\((AT_FDCWD|\d+), "([^"]*)"', line)
+            if not found:
+                continue
+            opened += 1
+            where, name = found.groups()
+            inside = str(case.resolve()).startswith(name) or name.startswith(str(case.resolve())) if where == "AT_FDCWD" else "/" not in name and name != ".."
+            if not inside:
+                raise Failed(f"{case.name}: {line}")
+    return f"{len(cases)} hostile checkpoints, {opened} opens, all below the one that was named"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=HERE.parent / "golden/data")
-    parser.add_argument("--only", default="pairs,kill,partial,memory")
+    parser.add_argument("--only", default="pairs,kill,partial,memory,contained")
     parser.add_argument("--mib", type=int, default=128)
     parser.add_argument("--tensors", type=int, default=256)
     options = parser.parse_args()
