@@ -5,7 +5,7 @@ pairs    Every fixture into every format that can hold it, and each of those int
          (DCP), the safetensors package and torch.load(weights_only=True) read the expected bytes.
 kill     kill -9 at points spread over a conversion: the source is untouched, nothing of the target is there, and the next run finishes.
 partial  strace counts the bytes that reading one block of rows costs: at most 1.05 of what is needed, and the metadata.
-contained  strace of `ls` on every hostile checkpoint: nothing outside it is opened.
+contained  strace of `diff` on every hostile checkpoint: nothing outside it is opened.
 memory   A conversion of --mib in --tensors tensors, there and back: peak memory at most --memory and 64 MiB.
 
 Usage: exchange.py --build build/dev [--data tests/golden/data] [--only pairs,kill,…] [--mib 256] [--tensors 256]
@@ -226,7 +226,7 @@ def contained(options, scratch):
     cases = sorted(p for p in (options.data / "hostile").iterdir() if p.is_dir())
     trace, opened = scratch / "trace", 0
     for case in cases:
-        run("strace", "-f", "-e", "trace=open,openat,openat2,execve,connect", "-o", trace, options.tessera, "ls", "--json", "--digest", case.resolve(), ok=(0, 1, 3))
+        run("strace", "-f", "-e", "trace=open,openat,openat2,execve,connect", "-o", trace, options.tessera, "diff", case.resolve(), case.resolve(), ok=(0, 1, 3))
         # Until main() has begun, the loader opens libraries; the first directory that we open by name is the checkpoint's parent.
         lines = trace.read_text(errors="replace").splitlines()
         begin = next(i for i, line in enumerate(lines) if f'"{case.resolve().parent}"' in line or f'"{case.resolve()}"' in line)
