@@ -5,11 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
-#include <thread>
 
 #include "tessera/checkpoint/checkpoints.h"
+#include "tessera/checkpoint/on_ranks_test.h"
 #include "tessera/checkpoint/publish.h"
-#include "tessera/comm/thread_comm.h"
 #include "tessera/format/dcp.h"
 #include "tessera/storage/memory_storage.h"
 
@@ -21,18 +20,6 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-// Runs `body` on so many ranks; what each rank threw, in rank order (nothing where it did not).
-std::vector<Outcome<Done>> on_ranks(int ranks, const std::function<void(Comm&)>& body) {
-  auto comms = thread_comms(ranks, std::chrono::seconds(20));
-  std::vector<Outcome<Done>> outcomes(comms.size());
-  std::vector<std::thread> threads;
-  for (size_t r = 0; r < comms.size(); ++r) threads.emplace_back([&, r] { outcomes[r] = capture([&] { body(*comms[r]); }); });
-  for (std::thread& thread : threads) thread.join();
-  return outcomes;
-}
-void all_well(const std::vector<Outcome<Done>>& outcomes) {
-  for (const auto& outcome : outcomes) EXPECT_TRUE(bool(outcome)) << describe(outcome.fault);
-}
 // The one fault that all ranks threw.
 Fault one_fault(const std::vector<Outcome<Done>>& outcomes) {
   for (const auto& outcome : outcomes) {

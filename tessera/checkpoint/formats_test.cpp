@@ -3,12 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
-#include <functional>
-#include <thread>
 
 #include "tessera/checkpoint/checkpoint.h"
 #include "tessera/checkpoint/load.h"
-#include "tessera/comm/thread_comm.h"
+#include "tessera/checkpoint/on_ranks_test.h"
 
 namespace tessera {
 namespace {
@@ -18,18 +16,6 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 const std::string golden = TESSERA_GOLDEN "/torch-2.13/";
-
-std::vector<Outcome<Done>> on_ranks(int ranks, const std::function<void(Comm&)>& body) {
-  auto comms = thread_comms(ranks, std::chrono::seconds(20));
-  std::vector<Outcome<Done>> outcomes(comms.size());
-  std::vector<std::thread> threads;
-  for (size_t r = 0; r < comms.size(); ++r) threads.emplace_back([&, r] { outcomes[r] = capture([&] { body(*comms[r]); }); });
-  for (std::thread& thread : threads) thread.join();
-  return outcomes;
-}
-void all_well(const std::vector<Outcome<Done>>& outcomes) {
-  for (const auto& outcome : outcomes) EXPECT_TRUE(bool(outcome)) << describe(outcome.fault);
-}
 
 // A tensor of which this rank wants the rows that are its own.
 struct Rows {
