@@ -4,21 +4,17 @@
 #include <gtest/gtest.h>
 
 #include <functional>
-#include <thread>
 #include <vector>
 
 #include "tessera/comm/thread_comm.h"
+#include "tests/support/run_as_ranks.h"
 
 namespace tessera {
 
 // What each rank threw, in rank order (nothing where it did not).
 inline std::vector<Outcome<Done>> on_ranks(int ranks, const std::function<void(Comm&)>& body) {
   auto comms = thread_comms(ranks, std::chrono::seconds(20));
-  std::vector<Outcome<Done>> outcomes(comms.size());
-  std::vector<std::thread> threads;
-  for (size_t r = 0; r < comms.size(); ++r) threads.emplace_back([&, r] { outcomes[r] = capture([&] { body(*comms[r]); }); });
-  for (std::thread& thread : threads) thread.join();
-  return outcomes;
+  return run_as_ranks(comms, body);
 }
 
 inline void all_well(const std::vector<Outcome<Done>>& outcomes) {
