@@ -1,5 +1,6 @@
 #include "tessera/checkpoint/rename.h"
 
+#include <mutex>
 #include <regex>
 
 namespace tessera {
@@ -33,6 +34,9 @@ std::regex compiled(const Rename& rule) {
 
 void rename_keys(Opened& opened, const std::vector<Rename>& rules) {
   if (rules.empty()) return;
+  // One at a time: libstdc++'s regular expressions fill a table of the locale's characters without a lock.
+  static std::mutex one_at_a_time;
+  const std::lock_guard lock(one_at_a_time);
   std::vector<std::pair<std::regex, std::string>> patterns;
   for (const Rename& rule : rules) patterns.emplace_back(compiled(rule), rule.replacement);
   std::map<std::string, std::string> original;
