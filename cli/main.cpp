@@ -59,11 +59,16 @@ int run(int argc, char** argv) {
   convert_app->add_option("DST", conversion.target, "What to write: *.safetensors, *.pt, *.pth, *.bin; a directory in any other case")
       ->required();
   convert_app->add_option("--to", conversion.to, "dcp, safetensors or torch, where DST's name does not say it");
-  convert_app->add_option("--keys", conversion.options.filter.keys, "Take these keys only; '*' and '?' as in a shell");
-  convert_app->add_option("--exclude", conversion.options.filter.exclude, "Leave these keys out");
+  convert_app
+      ->add_option("--keys", conversion.options.filter.keys,
+                   "Take the keys that this covers only; '*' and '?' as in a shell; may be given again")
+      ->allow_extra_args(false);
+  convert_app->add_option("--exclude", conversion.options.filter.exclude, "Leave the keys out that this covers; may be given again")
+      ->allow_extra_args(false);
   convert_app->add_flag("--tensors-only", conversion.options.tensors_only, "Leave out what is no tensor");
-  convert_app->add_option("--dtype", conversion.dtypes, "Convert floating-point tensors: bfloat16, or PATTERN=bfloat16");
-  convert_app->add_option("--rename", conversion.renames, "REGEX=REPLACEMENT on every key, in the order given");
+  convert_app->add_option("--dtype", conversion.dtypes, "Convert floating-point tensors: bfloat16, or PATTERN=bfloat16")
+      ->allow_extra_args(false);
+  convert_app->add_option("--rename", conversion.renames, "REGEX=REPLACEMENT on every key, in the order given")->allow_extra_args(false);
   convert_app->add_option("--ranks", conversion.options.ranks, "DCP: shard by rows into this many files")->capture_default_str();
   convert_app->add_option("--rank", conversion.rank, "Whose part to read, where each rank saved for itself")->capture_default_str();
   convert_app->add_option("--file-size", conversion.options.file_bytes, "safetensors directory: about this many bytes a file")
