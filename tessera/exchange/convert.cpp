@@ -35,7 +35,9 @@ Format format_named(const std::string& path) {
 ConvertReport convert(const Checkpoint& from, const std::string& to, const ConvertOptions& options) {
   const Place place = place_of(to);
   LocalStorage storage(place.parent);
-  return convert(from, storage, place.name, options);
+  ConvertOptions own = options;
+  own.to = options.to.value_or(format_named(to));  // as it was named, not as a link resolved
+  return convert(from, storage, place.name, own);
 }
 
 ConvertReport convert(const Checkpoint& from, Storage& storage, const Path& target, const ConvertOptions& options) {

@@ -96,11 +96,17 @@ auto FaultDisk::call(Call which, int file, const std::string& name, Work work) {
 
 int FaultDisk::openat(int directory, const std::string& name, int flags, mode_t mode) {
   const std::string path = path_of(directory, name);
-  return call((flags & O_CREAT) ? Call::create : Call::openat, directory, name, [&] {
-    const int file = inner_.openat(directory, name, flags, mode);
+  int file = -1;
+  const int told = call((flags & O_CREAT) ? Call::create : Call::openat, directory, name, [&] {
+    file = inner_.openat(directory, name, flags, mode);
     if (file >= 0) state_.with([&](State& state) { state.paths[file] = path; });
     return file;
   });
+  if (told < 0 && file >= 0) {  // nobody will close it
+    inner_.close(file);
+    errno = EIO;
+  }
+  return told;
 }
 
 // A descriptor is closed whatever befalls the call, as the system does it too.
