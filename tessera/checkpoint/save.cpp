@@ -90,9 +90,7 @@ SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDic
   try {
     enter(Phase::write);
     const auto proofs = on_every_rank_bytes(comm, Phase::write, [&] {
-      const auto progress = [&](int64_t done, int64_t total) {
-        comm.note("write " + orders.writes.file + ", " + std::to_string(done) + " of " + std::to_string(total) + " bytes");
-      };
+      const auto progress = [&](int64_t done, int64_t total) { comm.note("write " + orders.writes.file, done, total); };
       Proof proof = write_shards(orders.writes, mine, storage, staging, progress);
       storage.sync(staging);
       return encode(proof);

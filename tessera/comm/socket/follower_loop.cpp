@@ -18,6 +18,13 @@ std::pair<std::string, std::string> split(const std::string& invitation) {
   return {invitation.substr(0, space), invitation.substr(space + 1)};
 }
 
+Bytes beat_of(Lines::Number number, const FollowerLine& line) {
+  ByteWriter far;
+  far.put(line.done_bytes);
+  far.put(line.total_bytes);
+  return encode({.kind = Kind::beat, .line = number, .first = line.progress, .text = line.doing, .bytes = far.take()});
+}
+
 }  // namespace
 
 FollowerLoop::FollowerLoop(const std::string& invitation, const SocketOptions& options)
@@ -153,7 +160,7 @@ void FollowerLoop::speak() {
     std::vector<Bytes> all = std::exchange(s.outbox, {});
     if (due && !s.welcome) all.push_back(encode(hello_of(options_.rank, options_.size)));
     for (const auto& [number, line] : s.lines) {
-      if (due && s.welcome) all.push_back(encode({.kind = Kind::beat, .line = number, .first = line.progress, .text = line.doing}));
+      if (due && s.welcome) all.push_back(beat_of(number, line));
     }
     return all;
   });

@@ -21,6 +21,8 @@ struct FollowerLine {
   std::optional<Outcome<Bytes>> answer = {};  // until the rank takes it
   std::optional<Fault> broken = {};           // this line alone
   std::string doing = "joined";
+  int64_t done_bytes = 0;
+  int64_t total_bytes = 0;
   uint64_t progress = 0;
 };
 

@@ -46,10 +46,13 @@ class FollowerComm final : public Comm {
     return wait_for_answer().or_throw();
   }
 
-  void note(std::string_view doing) override {
+  void note(std::string_view doing, int64_t done_bytes, int64_t total_bytes) override {
     service_->loop.state.with([&](FollowerState& s) {
-      line(s).doing = doing;
-      ++line(s).progress;
+      FollowerLine& mine = line(s);
+      mine.doing = doing;
+      mine.done_bytes = done_bytes;
+      mine.total_bytes = total_bytes;
+      ++mine.progress;
     });
   }
 
