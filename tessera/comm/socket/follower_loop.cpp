@@ -179,6 +179,13 @@ void FollowerLoop::break_with(const Fault& fault) {
 }
 
 void FollowerLoop::lose_leader(const std::string& how) {
+  if (lost_leader_) return;
+  lost_leader_ = true;
+  // Where only the way from the leader is cut, it learns that this rank gave up.
+  const std::string who = "rank " + std::to_string(options_.rank);
+  send(encode(
+      Message{.kind = Kind::abort,
+              .bytes = encode(Fault{.code = Code::peer_lost, .what = who + " is cut off: it hears nothing of the leader; " + how})}));
   break_with({.code = Code::peer_lost, .what = "rank 0, the leader, is gone: " + how + "; last seen at: " + leader_doing_});
 }
 

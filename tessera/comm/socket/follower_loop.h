@@ -69,6 +69,7 @@ class FollowerLoop {
   Clock::time_point last_turn_ = Clock::now();
   bool drained_ = true;
   bool disconnected_ = false;
+  bool lost_leader_ = false;
 };
 
 }  // namespace tessera
