@@ -17,7 +17,7 @@ void wait_to_be_let_in(Running<FollowerLoop>& service) {
       });
   if (heard) return;
   throw Error({.code = Code::timeout,
-               .what = "the leader did not let rank " + std::to_string(options.rank) + " in within " +
+               .what = "rank 0, the leader, did not let rank " + std::to_string(options.rank) + " in within " +
                        std::to_string(options.deadline.count()) + " ms",
                .hint = "is the leader running, can its address be reached, and is the invitation of this job?"});
 }
