@@ -86,10 +86,15 @@ SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const
   try {
     enter(Phase::write);
     const auto proofs = on_every_rank_bytes(comm, Phase::write, [&] {
+<<<<<<< HEAD
       const auto progress = [&](int64_t done, int64_t total) {
         comm.note("write " + orders.writes.file + ", " + std::to_string(done) + " of " + std::to_string(total) + " bytes");
       };
       Proof proof = steps.write(orders.writes, staging, progress);
+=======
+      const auto progress = [&](int64_t done, int64_t total) { comm.note("write " + orders.writes.file, done, total); };
+      Proof proof = write_shards(orders.writes, mine, storage, staging, progress);
+>>>>>>> wt-comm
       storage.sync(staging);
       return encode(proof);
     });
