@@ -24,6 +24,15 @@ void check_sizes(const Storage& storage, const Path& directory) {
   }
 }
 
+namespace {
+
+// A step that cannot be looked at is not a damaged one: to resume from an older one, or afresh, is not for us to choose.
+bool says_nothing_of_the_step(const Fault& fault) {
+  return fault.code == Code::io || fault.code == Code::no_memory || fault.code == Code::no_space || fault.code == Code::timeout;
+}
+
+}  // namespace
+
 Checkpoints::Checkpoints(Comm& comm, std::string root, const CheckpointsOptions& options)
     : Checkpoints(comm, std::make_shared<LocalStorage>(std::move(root)), options) {}
 
@@ -42,6 +51,7 @@ std::optional<Step> Checkpoints::latest() {
     for (auto step = steps.rbegin(); step != steps.rend() && found < 0; ++step) {
       const auto sound = capture([&] { check_sizes(*storage_, step_name(*step)); });
       if (sound) found = *step;
+      else if (says_nothing_of_the_step(sound.fault)) throw Error(sound.fault);
       else skipped.push_back(step_name(*step) + ": " + describe(sound.fault));
     }
     out.put(found);

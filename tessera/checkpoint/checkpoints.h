@@ -27,7 +27,7 @@ class Checkpoints {
   Checkpoints(Comm& comm, std::shared_ptr<Storage> storage, const CheckpointsOptions& options = {});
 
   // The newest step whose metadata is sound and whose files are all there with the bytes that it names. A newer one that is not is
-  // passed over; `skipped()` tells which and why. Nothing where there is none.
+  // passed over; `skipped()` tells which and why. Nothing where there is none. Error(io) where the storage does not let itself be read.
   std::optional<Step> latest();
   // What the last latest() passed over: "step-00000012: file ends early".
   const std::vector<std::string>& skipped() const { return skipped_; }

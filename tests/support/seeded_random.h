@@ -1,8 +1,8 @@
 // tests/support/seeded_random.h: numbers that a seed decides, the same with every compiler and library.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <span>
 
 namespace tessera {
 
@@ -19,10 +19,7 @@ class SeededRandom {
   // Any of [begin, end).
   int64_t in(int64_t begin, int64_t end) { return begin + static_cast<int64_t>(next() % static_cast<uint64_t>(end - begin)); }
   bool chance(int64_t one_in) { return in(0, one_in) == 0; }
-  template <class T>
-  const T& one_of(std::span<const T> of) {
-    return of[static_cast<size_t>(in(0, static_cast<int64_t>(of.size())))];
-  }
+  const auto& one_of(const auto& list) { return list[static_cast<size_t>(in(0, static_cast<int64_t>(list.size())))]; }
 
  private:
   uint64_t state_;
