@@ -13,6 +13,7 @@
 #include "tessera/checkpoint/catalog.h"
 #include "tessera/checkpoint/load.h"
 #include "tessera/checkpoint/save.h"
+#include "tessera/checkpoint/verify.h"
 
 namespace tessera {
 
@@ -26,9 +27,10 @@ class Checkpoints {
   Checkpoints(Comm& comm, std::string root, const CheckpointsOptions& options = {});
   Checkpoints(Comm& comm, std::shared_ptr<Storage> storage, const CheckpointsOptions& options = {});
 
-  // The newest step whose metadata is sound and whose files are all there with the bytes that it names. A newer one that is not is
-  // passed over; `skipped()` tells which and why. Nothing where there is none. Error(io) where the storage does not let itself be read.
-  std::optional<Step> latest();
+  // The newest step that verify() finds nothing wrong with, looking as deep as asked. A newer one that is damaged is passed over;
+  // `skipped()` tells which and why. Nothing where there is none. Error(io) where the storage cannot be read: that is
+  // no damage.
+  std::optional<Step> latest(Depth depth = Depth::names_and_sizes);
   // What the last latest() passed over: "step-00000012: file ends early".
   const std::vector<std::string>& skipped() const { return skipped_; }
 
@@ -54,8 +56,5 @@ class Checkpoints {
   CheckpointsOptions options_;
   std::vector<std::string> skipped_;
 };
-
-// Throws what is wrong with a step as far as names and sizes tell: metadata that does not decode, a file that is missing or too short.
-void check_sizes(const Storage& storage, const Path& directory);
 
 }  // namespace tessera

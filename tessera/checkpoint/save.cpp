@@ -101,7 +101,7 @@ SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDic
     });
     enter(Phase::publish);
     on_leader(comm, Phase::publish, [&] {
-      publish(*plan, decode_proofs(proofs), storage, staging, target, options.replace);
+      publish(*plan, decode_proofs(proofs), options.metrics, storage, staging, target, options.replace);
       return Bytes{};
     });
   } catch (...) {

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 
 #include "tessera/comm/comm.h"
@@ -18,6 +19,8 @@ namespace tessera {
 
 struct SaveOptions {
   Replace replace = Replace::never;
+  // What the trainer measured at this step, kept in the sidecar; the leader's count. Retention can keep the best by one of them.
+  std::map<std::string, double> metrics = {};
   // Told on this rank when a phase of the save begins: plan, write, publish.
   std::function<void(Phase)> on_phase = {};
 };

@@ -6,10 +6,12 @@
 // Errors      Error(timeout) when a peer has made no progress for the deadline: it names the ranks that are missing and
 //             what each was last doing. Error(peer_lost) as soon as a peer is known to be gone. Error(aborted) after
 //             abort(). After any of them the Comm is broken and every later round throws the same fault.
-// Threads     Rounds are made by one thread at a time; note(), abort() and failure() from any.
+// Lines       A Comm has further lines among the same ranks, so that a thread in the background makes rounds of its own.
+// Threads     The rounds of one line are made by one thread at a time; note(), abort() and failure() from any.
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -40,6 +42,10 @@ class Comm {
   virtual void abort(const Fault& fault) = 0;
   // The fault that broke the Comm, as soon as word of it is here; nothing while it works. From any thread, without waiting.
   virtual std::optional<Fault> failure() = 0;
+  // Another line: a Comm among the same ranks, whose rounds, notes and deadline are its own. Every rank opens its lines in the same
+  // order; opening makes no round. A lost or late rank and an abort break all lines. One that a rank closes while others wait on it
+  // breaks alone. Error(limit) where 64 are open. This Comm outlives its lines.
+  virtual std::unique_ptr<Comm> line() = 0;
 };
 
 // What the ranks of a round make of it. All are built on round().

@@ -63,6 +63,8 @@ void RoundTable::leave(int rank) {
   break_if_one_left();
 }
 
+bool RoundTable::all_left() const { return std::ranges::all_of(ranks_, &Rank::left); }
+
 void RoundTable::lose(int rank, std::string_view how) {
   break_with({.code = Code::peer_lost,
               .what = "rank " + std::to_string(rank) + " is gone: " + std::string(how) + "; last seen at: " + at(rank).doing});

@@ -35,6 +35,8 @@ class RoundTable {
 
   // The rank closed its Comm. That is an error only once others wait for it.
   void leave(int rank);
+  bool has_left(int rank) const { return at(rank).left; }
+  bool all_left() const;
   // The rank is gone without a word: breaks the table. `how` is a clause: "its connection closed".
   void lose(int rank, std::string_view how);
   const std::string& doing(int rank) const { return at(rank).doing; }

@@ -156,7 +156,7 @@ SavePlan plan_save(const std::vector<Description>& ranks, const std::string& sav
   }
   choose_owners(items, ranks.size());
   SavePlan plan;
-  plan.manifest.writer_version = 0;
+  plan.manifest.writer_version = 1;  // a sidecar goes with it
   plan.manifest.save_id = save_id;
   for (size_t r = 0; r < ranks.size(); ++r) plan.ranks.push_back({"__" + std::to_string(r) + "_0.distcp", {}, 0});
   lay_out(items, keys, plan);

@@ -1,8 +1,6 @@
 #include "tessera/storage/local_commit.h"
 
-#include <fcntl.h>  // AT_SYMLINK_NOFOLLOW
-#include <stdio.h>
-#include <sys/stat.h>
+#include <stdio.h>  // RENAME_EXCHANGE
 
 #include <algorithm>
 #include <cerrno>
@@ -13,12 +11,12 @@
 namespace tessera {
 namespace {
 
-Slot sibling(const std::string& root, const Path& path, std::string name) {
+Slot sibling(const LocalRoot& root, const Path& path, std::string name) {
   return {open_directory(root, split(path).parent), std::move(name)};
 }
 
 bool rename_slot(const Slot& from, const Slot& to, unsigned flags = 0) {
-  return ::renameat2(from.parent.number(), from.name.c_str(), to.parent.number(), to.name.c_str(), flags) == 0;
+  return from.parent.files().renameat2(from.parent.number(), from.name, to.parent.number(), to.name, flags) == 0;
 }
 
 [[noreturn]] void refuse(const Path& target, std::string what, std::string hint) {
@@ -27,7 +25,7 @@ bool rename_slot(const Slot& from, const Slot& to, unsigned flags = 0) {
 
 bool is_real_directory(const Slot& at) {
   struct stat status{};
-  return ::fstatat(at.parent.number(), at.name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
+  return at.parent.files().fstatat(at.parent.number(), at.name, status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
 }
 
 // The new checkpoint stands and is durable: failing to delete the old one must not make the save a failure. What is left
@@ -37,14 +35,14 @@ void delete_quietly(const Slot& trash) {
 }
 
 // False if the file system cannot swap two directories.
-bool exchange(const std::string& root, const Path& staging, const Path& target) {
+bool exchange(const LocalRoot& root, const Path& staging, const Path& target) {
   const Slot from = slot_of(root, staging);
   const Slot to = slot_of(root, target);
   if (!rename_slot(from, to, RENAME_EXCHANGE)) {
     if (errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP) return false;
     throw Error(os_fault(errno, "exchange", target));
   }
-  const auto synced = capture([&] { sync_descriptor(to.parent.number(), target); });
+  const auto synced = capture([&] { sync_descriptor(to.parent, target); });
   // The old content has the staging name now, which whoever cleans up after a failed save would delete.
   const Slot trash = sibling(root, staging, trash_name());
   const bool renamed = rename_slot(from, trash);
@@ -55,10 +53,10 @@ bool exchange(const std::string& root, const Path& staging, const Path& target) 
 
 }  // namespace
 
-void commit_beside(const std::string& root, const Path& staging, const Path& target, Replace replace) {
+void commit_beside(const LocalRoot& root, const Path& staging, const Path& target, Replace replace) {
   const Slot from = slot_of(root, staging);
   const Slot to = slot_of(root, target);
-  if (rename_slot(from, to)) return sync_descriptor(to.parent.number(), target);
+  if (rename_slot(from, to)) return sync_descriptor(to.parent, target);
   const int why = errno;
   if (why == ENOTDIR) refuse(target, "something is there that is no directory", "choose another place");
   if (why != ENOTEMPTY && why != EEXIST) throw Error(os_fault(why, "rename", target));
@@ -73,7 +71,7 @@ void commit_beside(const std::string& root, const Path& staging, const Path& tar
                .hint = "save elsewhere, or replace with a gap, which risks a moment without a checkpoint"});
 }
 
-void replace_with_gap(const std::string& root, const Path& staging, const Path& target) {
+void replace_with_gap(const LocalRoot& root, const Path& staging, const Path& target) {
   const Slot from = slot_of(root, staging);
   const Slot to = slot_of(root, target);
   const Slot trash = sibling(root, target, trash_name());
@@ -83,11 +81,11 @@ void replace_with_gap(const std::string& root, const Path& staging, const Path& 
     rename_slot(trash, to);
     throw Error(os_fault(why, "rename", target));
   }
-  sync_descriptor(to.parent.number(), target);
+  sync_descriptor(to.parent, target);
   delete_quietly(trash);
 }
 
-void commit_inside(const std::string& root, const Path& staging, const Path& target, const std::string& last) {
+void commit_inside(const LocalRoot& root, const Path& staging, const Path& target, const std::string& last) {
   const Descriptor to = open_directory(root, target);
   const Descriptor from = open_directory(root, staging);
   // Another save may be staging here as well: whoever comes second finds the first one's files.
@@ -103,7 +101,7 @@ void commit_inside(const std::string& root, const Path& staging, const Path& tar
       move_to_free_name(from, to, entry.name, target + "/" + entry.name);
       moved.push_back(entry.name);
     }
-    sync_descriptor(to.number(), target);
+    sync_descriptor(to, target);
     move_to_free_name(from, to, last, target + "/" + last);
   });
   if (!appeared) {
@@ -112,7 +110,7 @@ void commit_inside(const std::string& root, const Path& staging, const Path& tar
     }
     throw Error(appeared.fault);
   }
-  sync_descriptor(to.number(), target);
+  sync_descriptor(to, target);
   delete_quietly(slot_of(root, staging));  // empty now
 }
 

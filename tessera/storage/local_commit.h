@@ -6,19 +6,19 @@
 
 #include <string>
 
-#include "tessera/storage/storage.h"
+#include "tessera/storage/descriptor.h"
 
 namespace tessera {
 
 // Staged beside the target: one rename, which succeeds where the target is absent or empty and cannot touch a full one.
-void commit_beside(const std::string& root, const Path& staging, const Path& target, Replace replace);
+void commit_beside(const LocalRoot& root, const Path& staging, const Path& target, Replace replace);
 
 // Staged inside the target, which holds nothing but directories in staging (Error(exists) else): files move up to names that must be free,
 // `last` after the others were synced; its appearance is the commit. Cut short by a crash before that, the files that
 // moved stay behind without `last`, and the next save is refused until a person empties the directory.
-void commit_inside(const std::string& root, const Path& staging, const Path& target, const std::string& last);
+void commit_inside(const LocalRoot& root, const Path& staging, const Path& target, const std::string& last);
 
 // What Replace::with_gap does where directories cannot be swapped. If the second move fails, the first is taken back.
-void replace_with_gap(const std::string& root, const Path& staging, const Path& target);
+void replace_with_gap(const LocalRoot& root, const Path& staging, const Path& target);
 
 }  // namespace tessera

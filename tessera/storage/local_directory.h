@@ -15,14 +15,14 @@ struct Slot {
   std::string name;
 };
 // The slot of `path` below `root`. Error(invalid_argument) for the root itself.
-Slot slot_of(const std::string& root, const Path& path);
+Slot slot_of(const LocalRoot& root, const Path& path);
 
 std::vector<DirectoryEntry> entries_of(const Descriptor& directory, const Path& path);
 
 // Makes a directory, its name durable. False if the name is taken.
 bool make_directory(const Descriptor& parent, const std::string& name, const Path& path);
-// Makes the directory `root` of the file system, and what is missing above it.
-void make_root(const std::string& root);
+// Makes the root, and what is missing above it.
+void make_root(const LocalRoot& root);
 
 // Gives a new directory the mode of the one whose place it will take, and its owner and group where that is allowed.
 void inherit(const Descriptor& from, const Descriptor& to, const Path& path);

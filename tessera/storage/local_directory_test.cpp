@@ -25,8 +25,8 @@ TEST(MoveToFreeName, ANameThatWasTakenMeanwhileIsLeftAlone) {
   fs::create_directories(directory / "to/d");
   put(directory / "from/f", "mine");
   put(directory / "to/f", "theirs");
-  const Descriptor from = open_directory(directory.path(), "from");
-  const Descriptor to = open_directory(directory.path(), "to");
+  const Descriptor from = open_directory({posix(), directory.path()}, "from");
+  const Descriptor to = open_directory({posix(), directory.path()}, "to");
   for (const char* name : {"f", "d"}) {
     const auto outcome = capture([&] { move_to_free_name(from, to, name, name); });
     ASSERT_FALSE(outcome) << name;
@@ -41,19 +41,19 @@ TEST(DeleteDirectory, ALinkThatTookItsPlaceMeanwhileIsNotFollowed) {
   fs::create_directory(directory / "outside");
   put(directory / "outside/f", "kept");
   fs::create_directory_symlink(directory / "outside", directory / "link");
-  EXPECT_THROW(delete_directory(open_directory(directory.path(), ""), "link", "link"), Error);
+  EXPECT_THROW(delete_directory(open_directory({posix(), directory.path()}, ""), "link", "link"), Error);
   EXPECT_EQ(text_of(directory / "outside/f"), "kept");
 }
 
 TEST(DeleteDirectory, OneThatIsGoneAlreadyIsNoError) {
   TemporaryDirectory directory;
-  delete_directory(open_directory(directory.path(), ""), "gone", "gone");
+  delete_directory(open_directory({posix(), directory.path()}, ""), "gone", "gone");
 }
 
 TEST(EntriesOf, ADescriptorIsListedFromTheBeginningEachTime) {
   TemporaryDirectory directory;
   put(directory / "f", "x");
-  const Descriptor opened = open_directory(directory.path(), "");
+  const Descriptor opened = open_directory({posix(), directory.path()}, "");
   EXPECT_EQ(entries_of(opened, "").size(), 1u);
   EXPECT_EQ(entries_of(opened, "").size(), 1u);
 }

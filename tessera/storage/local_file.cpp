@@ -1,8 +1,5 @@
 #include "tessera/storage/local_file.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <cerrno>
 
 namespace tessera {
@@ -14,7 +11,7 @@ class Writer final : public FileWriter {
 
   void write(int64_t offset_bytes, std::span<const std::byte> bytes) override {
     while (!bytes.empty()) {
-      const ssize_t count = ::pwrite(descriptor_.number(), bytes.data(), bytes.size(), offset_bytes);
+      const ssize_t count = descriptor_.files().pwrite(descriptor_.number(), bytes.data(), bytes.size(), offset_bytes);
       if (count < 0 && errno == EINTR) continue;
       if (count < 0) throw Error(os_fault(errno, "write", file_, offset_bytes));
       if (count == 0)
@@ -27,11 +24,11 @@ class Writer final : public FileWriter {
   int64_t close() override {
     // Taken out, so that whoever calls again after a failure cannot sync again: the system forgets lost pages once it told.
     Descriptor mine = std::move(descriptor_);
-    sync_descriptor(mine.number(), file_);
+    sync_descriptor(mine, file_);
     struct stat status{};
-    if (::fstat(mine.number(), &status) != 0) throw Error(os_fault(errno, "stat", file_));
+    if (mine.files().fstat(mine.number(), status) != 0) throw Error(os_fault(errno, "stat", file_));
     // Some network file systems report a failed write only here.
-    if (::close(mine.release()) != 0 && errno != EINTR) throw Error(os_fault(errno, "close", file_));
+    if (mine.files().close(mine.release()) != 0 && errno != EINTR) throw Error(os_fault(errno, "close", file_));
     return status.st_size;
   }
 
@@ -52,7 +49,7 @@ class Source final : public ByteSource {
   void read(int64_t offset_bytes, std::span<std::byte> into) const override {
     if (!inside(offset_bytes, into.size(), size_)) throw corrupt_at(*this, offset_bytes, "file ends early");
     while (!into.empty()) {
-      const ssize_t count = ::pread(descriptor_.number(), into.data(), into.size(), offset_bytes);
+      const ssize_t count = descriptor_.files().pread(descriptor_.number(), into.data(), into.size(), offset_bytes);
       if (count < 0 && errno == EINTR) continue;
       if (count < 0) throw Error(os_fault(errno, "read", file_, offset_bytes));
       if (count == 0) throw corrupt_at(*this, offset_bytes, "file ends early");  // it was cut after it was opened

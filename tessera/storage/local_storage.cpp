@@ -1,9 +1,5 @@
 #include "tessera/storage/local_storage.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <cerrno>
 #include <filesystem>
 
@@ -29,17 +25,16 @@ std::string settled(const std::string& root) {
 
 // True if nothing can be renamed onto `inner`, a directory in `outer`: found out before a long save and not at its end.
 bool closed_to_rename(const Descriptor& inner, const Descriptor& outer) {
-  struct statx in{};
-  struct statx out{};
-  if (::statx(inner.number(), "", AT_EMPTY_PATH, STATX_BASIC_STATS, &in) != 0) return false;
-  if (::statx(outer.number(), "", AT_EMPTY_PATH, STATX_BASIC_STATS, &out) != 0) return false;
-  return (in.stx_attributes & STATX_ATTR_MOUNT_ROOT) || in.stx_dev_major != out.stx_dev_major || in.stx_dev_minor != out.stx_dev_minor;
+  struct stat in{};
+  struct stat out{};
+  if (inner.files().fstat(inner.number(), in) != 0 || outer.files().fstat(outer.number(), out) != 0) return false;
+  return in.st_dev != out.st_dev || inner.files().is_mount(inner.number()) == 1;
 }
 
 Path below(const Path& directory, const std::string& name) { return directory.empty() ? name : directory + "/" + name; }
 
 // Makes the directories on the way to `path`, and returns the last.
-Path make_parents(const std::string& root, const Path& path) {
+Path make_parents(const LocalRoot& root, const Path& path) {
   std::vector<std::string> names = names_of(path);
   if (names.empty()) throw Error({.code = Code::invalid_argument, .what = "a target that names nothing"});
   names.pop_back();
@@ -53,11 +48,11 @@ Path make_parents(const std::string& root, const Path& path) {
 }
 
 // The directory that is to be replaced or removed; closed if there is none. Error(exists) if something else is there.
-Descriptor open_target(const std::string& root, const Path& target) {
+Descriptor open_target(const LocalRoot& root, const Path& target) {
   struct stat status{};
   const Slot at = slot_of(root, target);
-  if (::fstatat(at.parent.number(), at.name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
-    if (errno == ENOENT) return Descriptor();
+  if (at.parent.files().fstatat(at.parent.number(), at.name, status, AT_SYMLINK_NOFOLLOW) != 0) {
+    if (errno == ENOENT) return {};
     throw Error(os_fault(errno, "look for", target));
   }
   if (!S_ISDIR(status.st_mode)) throw Error({.code = Code::exists, .what = "something is there that is no directory", .file = target});
@@ -66,11 +61,12 @@ Descriptor open_target(const std::string& root, const Path& target) {
 
 }  // namespace
 
-LocalStorage::LocalStorage(std::string root) : root_(std::move(root)), place_(settled(root_)) {}
+LocalStorage::LocalStorage(std::string root, FileSystem& files) : root_(std::move(root)), place_{files, settled(root_)} {}
 
 std::unique_ptr<FileWriter> LocalStorage::create(const Path& file) {
   const Slot at = slot_of(place_, file);
-  Descriptor made(::openat(at.parent.number(), at.name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, file_mode));
+  constexpr int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
+  Descriptor made(place_.files, place_.files.openat(at.parent.number(), at.name, flags, file_mode));
   if (!made) throw Error(os_fault(errno, "create", file));
   return local_writer(std::move(made), file);
 }
@@ -78,10 +74,11 @@ std::unique_ptr<FileWriter> LocalStorage::create(const Path& file) {
 std::unique_ptr<ByteSource> LocalStorage::open(const Path& file) const {
   const Slot at = slot_of(place_, file);
   // O_NONBLOCK: opening a pipe must not wait for its other end.
-  Descriptor opened(::openat(at.parent.number(), at.name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+  constexpr int flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+  Descriptor opened(place_.files, place_.files.openat(at.parent.number(), at.name, flags, 0));
   if (!opened) throw Error(os_fault(errno, errno == ELOOP ? "open, as it is a symbolic link" : "open", file));
   struct stat status{};
-  if (::fstat(opened.number(), &status) != 0) throw Error(os_fault(errno, "stat", file));
+  if (place_.files.fstat(opened.number(), status) != 0) throw Error(os_fault(errno, "stat", file));
   if (!S_ISREG(status.st_mode)) throw Error({.code = Code::io, .what = "not a regular file", .file = file});
   return local_source(std::move(opened), file, status.st_size);
 }
@@ -95,7 +92,7 @@ bool LocalStorage::exists(const Path& path) const {
     if (names_of(path).empty()) return bool(open_directory(place_, ""));
     const Slot at = slot_of(place_, path);
     struct stat status{};
-    if (::fstatat(at.parent.number(), at.name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0) return true;
+    if (at.parent.files().fstatat(at.parent.number(), at.name, status, AT_SYMLINK_NOFOLLOW) == 0) return true;
     if (errno == ENOENT || errno == ENOTDIR) return false;
     throw Error(os_fault(errno, "look for", path));
   } catch (const Error& error) {
@@ -125,7 +122,7 @@ Path LocalStorage::stage(const Path& target, const std::string& id) {
   return *beside.value;
 }
 
-void LocalStorage::sync(const Path& directory) { sync_descriptor(open_directory(place_, directory).number(), directory); }
+void LocalStorage::sync(const Path& directory) { sync_descriptor(open_directory(place_, directory), directory); }
 
 void LocalStorage::commit(const Path& staging, const Path& target, const std::string& last, Replace replace) {
   if (!exists(staging + "/" + last))
@@ -139,7 +136,7 @@ void LocalStorage::commit_file(const Path& staged, const Path& target, Replace r
   const Slot from = slot_of(place_, staged);
   const Slot to = slot_of(place_, target);
   struct stat status{};
-  const bool there = ::fstatat(to.parent.number(), to.name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0;
+  const bool there = to.parent.files().fstatat(to.parent.number(), to.name, status, AT_SYMLINK_NOFOLLOW) == 0;
   if (there && (replace == Replace::never || !S_ISREG(status.st_mode))) {
     throw Error({.code = Code::exists,
                  .what = S_ISREG(status.st_mode) ? "the file exists" : "something is there that is no file",
@@ -147,12 +144,12 @@ void LocalStorage::commit_file(const Path& staged, const Path& target, Replace r
                  .hint = "choose another place, or ask for it to be replaced"});
   }
   if (there) {
-    if (::renameat(from.parent.number(), from.name.c_str(), to.parent.number(), to.name.c_str()) != 0)
+    if (place_.files.renameat2(from.parent.number(), from.name, to.parent.number(), to.name, 0) != 0)
       throw Error(os_fault(errno, "rename", target));
   } else {
     move_to_free_name(from, to, target);
   }
-  sync_descriptor(to.parent.number(), target);
+  sync_descriptor(to.parent, target);
 }
 
 void LocalStorage::remove(const Path& directory) {
@@ -162,11 +159,11 @@ void LocalStorage::remove(const Path& directory) {
   // What has one of our names is out of sight already.
   if (is_staging_name(at.name) || is_trash_name(at.name)) return delete_directory(at.parent, at.name, directory);
   const std::string trash = trash_name();
-  if (::renameat(at.parent.number(), at.name.c_str(), at.parent.number(), trash.c_str()) != 0) {
+  if (place_.files.renameat2(at.parent.number(), at.name, at.parent.number(), trash, 0) != 0) {
     if (errno == ENOENT) return;  // somebody else was faster
     throw Error(os_fault(errno, "move to trash", directory));
   }
-  sync_descriptor(at.parent.number(), directory);
+  sync_descriptor(at.parent, directory);
   delete_directory(at.parent, trash, directory);
 }
 

@@ -8,14 +8,15 @@
 //              A failed fsync is told and never tried again on the same file.
 #pragma once
 
+#include "tessera/storage/descriptor.h"
 #include "tessera/storage/storage.h"
 
 namespace tessera {
 
 class LocalStorage final : public Storage {
  public:
-  // The root need not exist until something is staged below it.
-  explicit LocalStorage(std::string root);
+  // The root need not exist until something is staged below it. `files` outlives this and what it opens.
+  explicit LocalStorage(std::string root, FileSystem& files = posix());
 
   std::unique_ptr<FileWriter> create(const Path& file) override;
   std::unique_ptr<ByteSource> open(const Path& file) const override;
@@ -29,8 +30,8 @@ class LocalStorage final : public Storage {
   std::string root() const override { return root_; }
 
  private:
-  const std::string root_;   // as a person named it
-  const std::string place_;  // the same, absolute
+  const std::string root_;  // as a person named it
+  const LocalRoot place_;   // the same, absolute
 };
 
 }  // namespace tessera

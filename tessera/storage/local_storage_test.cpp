@@ -298,13 +298,13 @@ TEST_F(Local, SwappingKeepsTheOldContentUntilTheNewOneStands) {
 TEST_F(Local, TheGapPutsTheNewInPlaceOfTheOld) {
   put(at("c/old"), "old");
   const Path staging = staged("c", "1", "new");
-  replace_with_gap(directory_.path(), staging, "c");
+  replace_with_gap({posix(), directory_.path()}, staging, "c");
   EXPECT_THAT(tree(directory_.path()), UnorderedElementsAre(Pair("c/", ""), Pair("c/data", "new"), Pair("c/last", "new")));
 }
 
 TEST_F(Local, AGapThatCannotBeClosedIsTakenBack) {
   put(at("c/old"), "old");
-  const Fault fault = fault_of_work([&] { replace_with_gap(directory_.path(), ".tessera-none", "c"); });
+  const Fault fault = fault_of_work([&] { replace_with_gap({posix(), directory_.path()}, ".tessera-none", "c"); });
   EXPECT_EQ(fault.os_errno, ENOENT);
   EXPECT_THAT(tree(directory_.path()), UnorderedElementsAre(Pair("c/", ""), Pair("c/old", "old")));
 }
@@ -420,7 +420,7 @@ TEST_F(Inside, AFailureBeforeTheLastFileAppearsTakesTheMovesBack) {
   stage_inside("1", "x");
   put(at("c/.tessera-1/more"), "m");
   const auto before = tree(at("c"));
-  const Fault fault = fault_of_work([&] { commit_inside(directory_.path(), "c/.tessera-1", "c", "gone"); });
+  const Fault fault = fault_of_work([&] { commit_inside({posix(), directory_.path()}, "c/.tessera-1", "c", "gone"); });
   EXPECT_EQ(fault.os_errno, ENOENT);
   EXPECT_EQ(tree(at("c")), before);
 }

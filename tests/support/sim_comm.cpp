@@ -34,7 +34,7 @@ void SimJob::start(SimTime when, const Body& body) {
     process(r).start(when + delay(), [this, r, body] {
       SimNode& node = *at(r).node;
       node.open();
-      body(node, process(r));
+      body(*node.comm(), process(r));
       node.close();
     });
   }
@@ -60,8 +60,8 @@ void SimJob::deliver(int from, int to, SimMessage message) {
 
 void SimJob::close_line(int rank) {
   if (std::exchange(at(rank).line.closed, true)) return;
-  deliver(rank, leader, {.kind = SimMessage::Kind::closed});
-  deliver(leader, rank, {.kind = SimMessage::Kind::closed});
+  deliver(rank, leader, {.kind = SimMessage::Kind::hung_up});
+  deliver(leader, rank, {.kind = SimMessage::Kind::hung_up});
 }
 
 void SimJob::hang_up(int rank) {

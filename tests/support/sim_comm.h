@@ -24,17 +24,21 @@ struct SimCommOptions {
 };
 
 struct SimMessage {
-  enum class Kind : uint8_t { part, refusal, beat, abort, bye, closed };
+  enum class Kind : uint8_t { part, refusal, beat, abort, open, close, bye, hung_up };
   Kind kind = Kind::beat;
+  uint32_t line = 0;
   std::string text = {};  // purpose, or what the sender does
   Bytes bytes = {};
   Fault fault = {};
   uint64_t progress = 0;
 };
 
-// One rank's end: its Comm, and what its network thread does.
-class SimNode : public Comm {
+// One rank's end: what its network thread does.
+class SimNode {
  public:
+  virtual ~SimNode() = default;
+  // Its first line.
+  virtual std::unique_ptr<Comm> comm() = 0;
   // What the network brings. It is heard when the process runs.
   virtual void receive(int from, SimMessage message) = 0;
   // The process begins to run, or says goodbye.

@@ -126,5 +126,29 @@ TEST(SimComm, ACutConnectionIsALossOnBothSides) {
   }
 }
 
+TEST(SimComm, LinesHaveRoundsOfTheirOwnAndALostRankBreaksThemAll) {
+  SimWorld world(1);
+  SimJob job(world, "job", 5);
+  int well = 0;
+  int lost = 0;
+  job.start(world.now(), [&](Comm& comm, SimProcess& process) {
+    const auto second = comm.line();
+    for (int k = 0; k < 3; ++k) {
+      barrier(comm, "first");
+      well += all_gather(*second, "second", {std::byte(comm.rank())}).size() == 5;
+    }
+    if (comm.rank() == 3) process.sleep(seconds(100));
+    for (Comm* line : {second.get(), &comm}) {
+      const auto failed = capture([&] { barrier(*line, "third"); });
+      process.check();
+      lost += failed.fault.code == Code::peer_lost;
+    }
+  });
+  world.after(seconds(10), [&] { job.process(3).kill(); });
+  EXPECT_TRUE(world.run_until_quiet(hours(1)));
+  EXPECT_EQ(well, 15);
+  EXPECT_EQ(lost, 2 * 4);
+}
+
 }  // namespace
 }  // namespace tessera
