@@ -38,9 +38,9 @@ int64_t place_in_tensor(const Sizes& index, const Box& box, const Sizes& sizes) 
 
 MeshTensor any_tensor(SeededRandom& random, KeyPath path) {
   MeshTensor tensor{.path = std::move(path), .dtype = static_cast<DType>(random.in(0, last_dtype + 1))};
-  const int64_t largest = random.chance(400) ? 200 : 6;  // rarely more than a slab and a block
-  for (int64_t dims = largest > 6 ? 3 : random.in(0, 5); dims > 0; --dims) {
-    tensor.sizes.push_back(random.chance(12) ? 0 : random.in(largest / 2, largest + 1));
+  const bool large = random.chance(400);  // more than a slab and a block
+  for (int64_t dims = large ? 2 : random.in(0, 5); dims > 0; --dims) {
+    tensor.sizes.push_back(large ? random.in(300, 800) : random.chance(12) ? 0 : random.in(1, 7));
   }
   tensor.elements.resize(static_cast<size_t>(volume(tensor.sizes) * element_bytes(tensor.dtype)));
   for (std::byte& byte : tensor.elements) byte = static_cast<std::byte>(tensor.dtype == DType::boolean ? random.in(0, 2) : random.in(0, 256));
