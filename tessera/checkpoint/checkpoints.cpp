@@ -11,6 +11,11 @@ void refuse_damaged(const std::shared_ptr<const Storage>& storage, const Path& d
   if (!report.damage.empty()) throw Error(report.damage.front().fault);
 }
 
+// A step that cannot be looked at is not a damaged one: to resume from an older one, or afresh, is not for us to choose.
+bool says_nothing_of_the_step(const Fault& fault) {
+  return fault.code == Code::io || fault.code == Code::no_memory || fault.code == Code::no_space || fault.code == Code::timeout;
+}
+
 }  // namespace
 
 Checkpoints::Checkpoints(Comm& comm, std::string root, const CheckpointsOptions& options)
@@ -32,6 +37,7 @@ std::optional<Step> Checkpoints::latest(Depth depth) {
     for (auto step = steps.rbegin(); step != steps.rend() && found < 0; ++step) {
       const auto sound = capture([&] { refuse_damaged(storage_, step_name(*step), depth); });
       if (sound) found = *step;
+      else if (says_nothing_of_the_step(sound.fault)) throw Error(sound.fault);
       else skipped.push_back(step_name(*step) + ": " + describe(sound.fault));
     }
     out.put(found);

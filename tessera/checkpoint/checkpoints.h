@@ -31,7 +31,8 @@ class Checkpoints {
   Checkpoints(Comm& comm, std::shared_ptr<Storage> storage, const CheckpointsOptions& options = {});
 
   // The newest step that verify() finds nothing wrong with, looking as deep as asked. A newer one that is damaged is passed over;
-  // `skipped()` tells which and why. Nothing where there is none.
+  // `skipped()` tells which and why. Nothing where there is none. Error(io) where the storage cannot be read: that is
+  // no damage.
   std::optional<Step> latest(Depth depth = Depth::names_and_sizes);
   // What the last latest() passed over: "step-00000012: file ends early".
   const std::vector<std::string>& skipped() const { return skipped_; }

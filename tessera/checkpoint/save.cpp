@@ -78,23 +78,18 @@ SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const
   comm.note("plan a save to " + target);
   std::optional<SavePlan> plan;
   const Orders orders = agree_on_plan(comm, steps.describe, plan);
-  const Path staging(as_text(on_leader(comm, Phase::start, [&] {
-    refuse_full_target(storage, target, options.replace);
-    const Path chosen = storage.stage(target, orders.save_id);
-    return Bytes(as_bytes(chosen).begin(), as_bytes(chosen).end());
-  })));
+  Path staging;  // on the leader from the moment on when it is there, though a rank be lost before the others hear of it
   try {
+    const Bytes chosen = on_leader(comm, Phase::start, [&] {
+      refuse_full_target(storage, target, options.replace);
+      staging = storage.stage(target, orders.save_id);
+      return Bytes(as_bytes(staging).begin(), as_bytes(staging).end());
+    });
+    staging = as_text(chosen);
     enter(Phase::write);
     const auto proofs = on_every_rank_bytes(comm, Phase::write, [&] {
-<<<<<<< HEAD
-      const auto progress = [&](int64_t done, int64_t total) {
-        comm.note("write " + orders.writes.file + ", " + std::to_string(done) + " of " + std::to_string(total) + " bytes");
-      };
-      Proof proof = steps.write(orders.writes, staging, progress);
-=======
       const auto progress = [&](int64_t done, int64_t total) { comm.note("write " + orders.writes.file, done, total); };
-      Proof proof = write_shards(orders.writes, mine, storage, staging, progress);
->>>>>>> wt-comm
+      Proof proof = steps.write(orders.writes, staging, progress);
       storage.sync(staging);
       return encode(proof);
     });
@@ -104,7 +99,7 @@ SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const
       return Bytes{};
     });
   } catch (...) {
-    if (comm.rank() == 0) capture([&] { storage.remove(staging); });  // the first failure is the one to tell
+    if (comm.rank() == 0 && !staging.empty()) capture([&] { storage.remove(staging); });  // the first failure is the one to tell
     throw;
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
