@@ -10,6 +10,7 @@
 #include "cli/diff.h"
 #include "cli/ls.h"
 #include "cli/text.h"
+#include "cli/verify.h"
 #include "tessera/base/error.h"
 
 namespace tessera::cli {
@@ -84,6 +85,14 @@ int run(int argc, char** argv) {
       return convert(conversion);
     };
   });
+
+  VerifyCommand verification;
+  CLI::App* verify_app = app.add_subcommand("verify", "Hold a checkpoint, or each step of a root, against what was published");
+  verify_app->add_option("PATH", verification.path, "A checkpoint of any format, or a root of steps")->required();
+  verify_app->add_flag("--quick", verification.quick, "Names and sizes only");
+  verify_app->add_option("--threads", verification.threads, "How many read at once")->capture_default_str();
+  verify_app->add_flag("--json", verification.json, "Print one object instead of a table");
+  verify_app->callback([&] { command = [&] { return verify(verification); }; });
 
   try {
     app.parse(argc, argv);

@@ -7,7 +7,6 @@
 #include "tessera/checkpoint/place.h"
 #include "tessera/checkpoint/publish.h"
 #include "tessera/comm/on_every_rank.h"
-#include "tessera/format/dcp.h"
 
 namespace tessera {
 namespace {
@@ -54,16 +53,6 @@ Orders agree_on_plan(Comm& comm, const StateDict& state, Described& mine, std::o
       }));
 }
 
-// Early word, before gigabytes are written; commit() has the last one.
-void refuse_full_target(const Storage& storage, const Path& target, Replace replace) {
-  if (replace != Replace::never || !storage.exists(target) || storage.list(target).empty()) return;
-  const bool checkpoint = storage.exists(target + "/" + format::metadata_file);
-  throw Error({.code = Code::exists,
-               .what = checkpoint ? "a checkpoint is there already" : "the directory is not empty",
-               .file = target,
-               .hint = "choose another place, or ask for it to be replaced"});
-}
-
 std::vector<Proof> decode_proofs(const std::vector<Bytes>& all) {
   std::vector<Proof> proofs;
   for (const Bytes& bytes : all) proofs.push_back(decode_proof(bytes));
@@ -81,9 +70,10 @@ SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDic
   comm.note("plan a save to " + target);
   Described mine;
   std::optional<SavePlan> plan;
+  Standing replaces;  // known to the leader only
   const Orders orders = agree_on_plan(comm, state, mine, plan);
   const Path staging(as_text(on_leader(comm, Phase::start, [&] {
-    refuse_full_target(storage, target, options.replace);
+    replaces = prepare_target(storage, target, options.replace);
     const Path chosen = storage.stage(target, orders.save_id);
     return Bytes(as_bytes(chosen).begin(), as_bytes(chosen).end());
   })));
@@ -99,7 +89,7 @@ SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDic
     });
     enter(Phase::publish);
     on_leader(comm, Phase::publish, [&] {
-      publish(*plan, decode_proofs(proofs), options.metrics, storage, staging, target, options.replace);
+      publish(*plan, decode_proofs(proofs), options.metrics, storage, staging, target, options.replace, replaces);
       return Bytes{};
     });
   } catch (...) {
@@ -107,7 +97,7 @@ SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDic
     throw;
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-  return {orders.save_id, orders.total_bytes, orders.writes.file_bytes, took.count()};
+  return {orders.save_id, orders.total_bytes, orders.writes.file_bytes, took.count(), {}};
 }
 
 SaveReport save(Comm& comm, const std::string& directory, const StateDict& state, const SaveOptions& options) {

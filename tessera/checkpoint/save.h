@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "tessera/comm/comm.h"
 #include "tessera/layout/state_dict.h"
@@ -30,6 +31,8 @@ struct SaveReport {
   int64_t total_bytes = 0;  // of all ranks' files
   int64_t rank_bytes = 0;   // of this rank's
   double seconds = 0;
+  // What went wrong afterwards and is no failure of the save: older steps that could not be removed, or are damaged.
+  std::vector<std::string> warnings = {};
 };
 
 SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDict& state, const SaveOptions& options = {});
