@@ -33,8 +33,7 @@ std::string age_of(const Leftover& leftover) {
 std::string leftovers_text(const std::string& root, const std::vector<Leftover>& leftovers) {
   if (leftovers.empty()) return "";
   Table table({{"leftover"}, {"bytes", Align::right}, {"unchanged for"}, {"kind"}});
-  for (const Leftover& one : leftovers)
-    table.add({root + "/" + one.directory, std::to_string(one.bytes), age_of(one), kind_of(one)});
+  for (const Leftover& one : leftovers) table.add({root + "/" + one.directory, std::to_string(one.bytes), age_of(one), kind_of(one)});
   return table.text();
 }
 
@@ -43,8 +42,9 @@ std::string leftovers_json(const std::vector<Leftover>& leftovers) {
   for (const Leftover& one : leftovers) {
     std::string files;
     for (const Path& file : one.moved_up) files += (files.empty() ? "" : ", ") + json_string(file);
-    list += fmt::format("{}\n  {{\"directory\": {}, \"bytes\": {}, \"files\": [{}]{}}}", list.empty() ? "" : ",", json_string(one.directory),
-                        one.bytes, files, tells(one) ? fmt::format(", \"age_seconds\": {}", seconds_since(one)) : "");
+    list +=
+        fmt::format("{}\n  {{\"directory\": {}, \"bytes\": {}, \"files\": [{}]{}}}", list.empty() ? "" : ",", json_string(one.directory),
+                    one.bytes, files, tells(one) ? fmt::format(", \"age_seconds\": {}", seconds_since(one)) : "");
   }
   return "[" + list + (list.empty() ? "]" : "\n ]");
 }

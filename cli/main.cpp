@@ -107,7 +107,8 @@ int run(int argc, char** argv) {
 
   GcCommand cleaning;
   CLI::App* gc_app = app.add_subcommand("gc", "Remove what saves that were cut short left behind, and steps that no rule keeps");
-  gc_app->add_option("ROOT", cleaning.root, "A root of steps, the directory that a checkpoint lies in, or one that holds a half save")->required();
+  gc_app->add_option("ROOT", cleaning.root, "A root of steps, the directory that a checkpoint lies in, or one that holds a half save")
+      ->required();
   gc_app->add_flag("--dry-run", cleaning.dry_run, "Only say what would be removed");
   gc_app->add_option("--older-than", cleaning.older_than, "Leave what changed since: 90s, 30m, 2h, 7d; 0 if no save is at work")
       ->capture_default_str();

@@ -15,7 +15,7 @@ TEST(Verify, ACheckpointWithoutASidecarIsVerifiedAsFarAsItsChecksumsReach) {
   checkpoint.tensor<float>("w", DType::float32, {1, 2, 3}, 2).object("n", 5);
   const Output output = verify({.path = checkpoint.write()});
   EXPECT_EQ(output.exit_code, exit_ok);
-  EXPECT_THAT(output.text, HasSubstr(": sound; dcp, save a-save\n"));
+  EXPECT_THAT(output.text, HasSubstr(": no damage found; dcp, save a-save\n"));
   EXPECT_THAT(output.text, HasSubstr(" unverified, 0 damaged\n"));
 }
 

@@ -122,11 +122,11 @@ TEST_F(Reclaim, NoNameButOursIsALeftover) {
   save("step-00000001", 1);
   const std::string id = some_id;
   const std::string upper = "0123456789ABCDEF0123456789abcdef";
-  for (const std::string& name :
-       {std::string(".tessera"), std::string(".tessera-"), std::string(".tessera-trash-"), ".tessera-" + id + "0", ".tessera-" + id.substr(1),
-        ".tessera-" + upper, ".tessera-aside-" + id, "x.tessera-" + id, ".tessera-" + id + ".old", ".Tessera-" + id, "tessera-" + id,
-        ".tessera-trash-" + upper, ".tessera-trash" + id, std::string("step-00000002"), "step-.tessera-" + id, ".tessera-" + id + "\n",
-        ".tessera- " + id.substr(1), std::string(".tessera-step-00000001"), std::string(".metadata-") + id}) {
+  for (const std::string& name : {std::string(".tessera"), std::string(".tessera-"), std::string(".tessera-trash-"), ".tessera-" + id + "0",
+                                  ".tessera-" + id.substr(1), ".tessera-" + upper, ".tessera-aside-" + id, "x.tessera-" + id,
+                                  ".tessera-" + id + ".old", ".Tessera-" + id, "tessera-" + id, ".tessera-trash-" + upper,
+                                  ".tessera-trash" + id, std::string("step-00000002"), "step-.tessera-" + id, ".tessera-" + id + "\n",
+                                  ".tessera- " + id.substr(1), std::string(".tessera-step-00000001"), std::string(".metadata-") + id}) {
     put(name + "/.metadata");
     put(name + "/data");
   }
@@ -142,7 +142,8 @@ TEST_F(Reclaim, NoNameButOursIsALeftover) {
 // I8: nothing that a save can publish has a name that the rule matches, and the rule matches nothing that steps_of() lists.
 TEST_F(Reclaim, WhatCanBePublishedIsNeverALeftover) {
   EXPECT_TRUE(rc::check([&] {
-    const auto piece = rc::gen::element<std::string>(".tessera-", "trash-", ".tessera", "step-", "00000001", some_id, "aside-", "a", "-", ".");
+    const auto piece =
+        rc::gen::element<std::string>(".tessera-", "trash-", ".tessera", "step-", "00000001", some_id, "aside-", "a", "-", ".");
     std::string name;
     for (const std::string& part : *rc::gen::container<std::vector<std::string>>(4, piece)) name += part;
     const auto staged = capture([&] { return storage_.stage(name, random_id()); });

@@ -74,7 +74,8 @@ TEST(Retention, WhateverTheRulesTheyKeepWhatTheyPromise) {
     const auto numbers = *rc::gen::unique<std::vector<Step>>(rc::gen::inRange<Step>(0, 60));
     std::vector<StepFacts> steps;
     for (const Step step : numbers) {
-      StepFacts facts{.step = step, .sound = *rc::gen::weightedElement<bool>({{4, true}, {1, false}}),
+      StepFacts facts{.step = step,
+                      .sound = *rc::gen::weightedElement<bool>({{4, true}, {1, false}}),
                       .pinned = *rc::gen::weightedElement<bool>({{1, true}, {5, false}})};
       if (*rc::gen::arbitrary<bool>()) facts.metrics["m"] = *rc::gen::inRange(-3, 4);
       steps.push_back(facts);
@@ -96,8 +97,7 @@ TEST(Retention, WhateverTheRulesTheyKeepWhatTheyPromise) {
     std::ranges::sort(sound, std::greater<>(), &StepFacts::step);
     for (const StepFacts& facts : steps) {
       const bool kept_by_itself = !facts.sound || facts.pinned || facts.step == published ||
-                                  (rules.keep_every > 0 && facts.step % rules.keep_every == 0) ||
-                                  facts.step == std::ranges::max(numbers);
+                                  (rules.keep_every > 0 && facts.step % rules.keep_every == 0) || facts.step == std::ranges::max(numbers);
       if (kept_by_itself) RC_ASSERT(!goes(facts.step));
       if (facts.step == published && !facts.sound) RC_ASSERT(go.empty());
     }
