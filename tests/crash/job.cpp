@@ -140,8 +140,7 @@ bool Job::convert(const Path& from, const Path& to, int ranks) {
   });
 }
 
-bool Job::load(const Path& path) {
-  const int64_t version = version_at(storage_, path);
+bool Job::load(const Path& path, int64_t version) {
   return on_all([&](Comm& comm) {
            TinyState mine(comm.rank(), comm.size());
            tessera::load(comm, *storage_, path, mine.state);

@@ -36,11 +36,11 @@ class Job {
   bool save(const Path& path, Replace replace = Replace::never);
   bool save_step(int64_t step, int keep_last = 0);
   bool convert(const Path& from, const Path& to, int ranks = 1);
-  // Loads `path`, and tells whether every rank got what was saved there.
-  bool load(const Path& path);
+  // Loads `path`, and tells whether every rank got that version, bit for bit; Error(internal) stands in faults() if one got anything else.
+  bool load(const Path& path, int64_t version);
 
   const Promises& promises() const { return promises_; }
-  // Of the last that failed, as rank 0 had it; the same on all ranks but where one of them was gone.
+  // What the ranks that failed were told the last time.
   const std::vector<Fault>& faults() const { return faults_; }
 
  private:

@@ -45,11 +45,11 @@ std::vector<Scenario> make() {
       {"retention of two, four times", able, two_steps,
        [](Job& job) { return job.save_step(3, 2) && job.save_step(4, 2) && job.save_step(5, 2); }, step_after(9, 2)},
       {"a conversion to a directory", able, first_save, [](Job& job) { return job.convert("c", "out", 2); },
-       [](Job& job) { return job.convert("c", "again"); }},
+       [](Job& job) { return job.convert("c", "again"); }, false, false},
       {"a conversion to safetensors", able, first_save, [](Job& job) { return job.convert("c", "out.safetensors"); },
-       [](Job& job) { return job.convert("c", "again.safetensors"); }},
+       [](Job& job) { return job.convert("c", "again.safetensors"); }, false, false},
       {"a conversion to torch.save", no_flags, first_save, [](Job& job) { return job.convert("c", "out.pt"); },
-       [](Job& job) { return job.convert("c", "again.pt"); }},
+       [](Job& job) { return job.convert("c", "again.pt"); }, false, false},
   };
 }
 

@@ -322,10 +322,10 @@ int SimDisk::list(int directory, std::vector<DirectoryEntry>& entries) {
   });
 }
 
-int SimDisk::is_mount(int directory) {
-  return locked([&](State& state) {
+bool SimDisk::is_mount(int directory) {
+  return state_.with([&](State& state) {
     const Inode* inode = inode_of(state, directory);
-    return !inode ? -EBADF : inode->is_mount ? 1 : 0;
+    return inode && inode->is_mount;
   });
 }
 
