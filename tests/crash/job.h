@@ -35,7 +35,7 @@ class Job {
   // Each returns whether it was acknowledged on any rank; `fault()` says why not.
   bool save(const Path& path, Replace replace = Replace::never);
   bool save_step(int64_t step, int keep_last = 0);
-  bool convert(const Path& from, const Path& to, int ranks = 1);
+  bool convert(const Path& from, const Path& to, int files = 1);  // by one process alone
   // Loads `path`, and tells whether every rank got that version, bit for bit; Error(internal) stands in faults() if one got anything else.
   bool load(const Path& path, int64_t version);
 
@@ -44,9 +44,9 @@ class Job {
   const std::vector<Fault>& faults() const { return faults_; }
 
  private:
-  bool keep(Promise promise, const std::function<void(Comm&)>& body);
+  bool keep(Promise promise, int ranks, const std::function<void(Comm&)>& body);
   // How many ranks it went well on. A rank that failed leaves, so that the others need not wait.
-  int on_all(const std::function<void(Comm&)>& body);
+  int on_ranks(int ranks, const std::function<void(Comm&)>& body);
 
   const std::shared_ptr<LocalStorage> storage_;
   const SimDisk& disk_;
