@@ -2,6 +2,9 @@
 
 #include <isa-l/crc.h>
 #include <xxhash.h>
+#if defined(__x86_64__)
+#include <xxh_x86dispatch.h>  // the same hash, by the widest vectors that this processor has
+#endif
 
 #include <cstring>
 #include <random>

@@ -184,15 +184,15 @@ TEST(Publish, AProofThatDiffersFromThePlanPublishesNothing) {
     const Proof good = write_shards(plan.ranks[0], described, storage, staging);
     Proof short_file = good;
     short_file.length_bytes -= 1;
-    Proof few_items = good;
-    few_items.item_crcs.pop_back();
+    Proof few_blocks = good;
+    few_blocks.blocks.pop_back();
     Proof other_file = good;
     other_file.file = "__9_0.distcp";
-    for (const Proof& bad : {short_file, few_items, other_file}) {
-      EXPECT_EQ(capture([&] { publish(plan, {bad}, storage, staging, "c", Replace::never); }).fault.code, Code::corrupt);
+    for (const Proof& bad : {short_file, few_blocks, other_file}) {
+      EXPECT_EQ(capture([&] { publish(plan, {bad}, {}, storage, staging, "c", Replace::never); }).fault.code, Code::corrupt);
       EXPECT_FALSE(storage.exists("c"));
     }
-    publish(plan, {good}, storage, staging, "c", Replace::never);
+    publish(plan, {good}, {}, storage, staging, "c", Replace::never);
     EXPECT_TRUE(storage.exists("c/.metadata"));
   }));
 }

@@ -1,28 +1,22 @@
 #include "tessera/checkpoint/checkpoints.h"
 
-#include <map>
-
-#include "tessera/checkpoint/metadata.h"
 #include "tessera/checkpoint/place.h"
 #include "tessera/comm/on_every_rank.h"
-#include "tessera/format/dcp.h"
 
 namespace tessera {
+namespace {
 
-void check_sizes(const Storage& storage, const Path& directory) {
-  const Manifest manifest = format::decode_metadata(read_metadata(storage, directory));
-  std::map<std::string, int64_t> needed_bytes;
-  const auto need = [&](const Extent& at) { needed_bytes[at.file] = std::max(needed_bytes[at.file], at.offset_bytes + at.length_bytes); };
-  for (const auto& [key, entry] : manifest.entries) {
-    if (const auto* object = std::get_if<ObjectEntry>(&entry.is)) need(object->at);
-    else
-      for (const Chunk& chunk : std::get<TensorEntry>(entry.is).chunks) need(chunk.at);
-  }
-  for (const auto& [file, bytes] : needed_bytes) {
-    const int64_t size = storage.open(directory + "/" + file)->size_bytes();
-    if (size < bytes) throw Error({.code = Code::corrupt, .what = "file ends early", .file = directory + "/" + file, .offset_bytes = size});
-  }
+void refuse_damaged(const std::shared_ptr<const Storage>& storage, const Path& directory, Depth depth) {
+  const VerifyReport report = verify(storage, directory, {.depth = depth});
+  if (!report.damage.empty()) throw Error(report.damage.front().fault);
 }
+
+// A step that cannot be looked at is not a damaged one: to resume from an older one, or afresh, is not for us to choose.
+bool says_nothing_of_the_step(const Fault& fault) {
+  return fault.code == Code::io || fault.code == Code::no_memory || fault.code == Code::no_space || fault.code == Code::timeout;
+}
+
+}  // namespace
 
 Checkpoints::Checkpoints(Comm& comm, std::string root, const CheckpointsOptions& options)
     : Checkpoints(comm, std::make_shared<LocalStorage>(std::move(root)), options) {}
@@ -32,7 +26,8 @@ Checkpoints::Checkpoints(Comm& comm, std::shared_ptr<Storage> storage, const Che
   if (options_.keep_last < 0) throw Error({.code = Code::invalid_argument, .what = "keep_last is 0 or more"});
 }
 
-std::optional<Step> Checkpoints::latest() {
+std::optional<Step> Checkpoints::latest(Depth depth) {
+  settle();
   comm_.note("look for the latest step in " + storage_->root());
   const Bytes answer = on_leader(comm_, Phase::open, [&] {
     ByteWriter out;
@@ -40,8 +35,9 @@ std::optional<Step> Checkpoints::latest() {
     std::vector<std::string> skipped;
     const std::vector<Step> steps = steps_of(*storage_);
     for (auto step = steps.rbegin(); step != steps.rend() && found < 0; ++step) {
-      const auto sound = capture([&] { check_sizes(*storage_, step_name(*step)); });
+      const auto sound = capture([&] { refuse_damaged(storage_, step_name(*step), depth); });
       if (sound) found = *step;
+      else if (says_nothing_of_the_step(sound.fault)) throw Error(sound.fault);
       else skipped.push_back(step_name(*step) + ": " + describe(sound.fault));
     }
     out.put(found);
@@ -57,19 +53,32 @@ std::optional<Step> Checkpoints::latest() {
 }
 
 SaveReport Checkpoints::save(Step step, const StateDict& state, const SaveOptions& options) {
+  settle();
   SaveReport report = tessera::save(comm_, *storage_, step_name(step), state, options);
-  retain();
+  retain(comm_);
   return report;
 }
 
+PendingSave Checkpoints::async_save(Step step, StateDict state, const AsyncOptions& options) {
+  if (!background_) background_ = std::make_unique<BackgroundSaver>(comm_, options_.staging_bytes);
+  return background_->start(storage_, step_name(step), std::move(state), options, [this](Comm& comm, SaveReport&) { retain(comm); });
+}
+
+bool Checkpoints::finish(Deadline deadline) { return !background_ || background_->finish(deadline); }
+
+void Checkpoints::settle() {
+  if (background_) background_->settle();
+}
+
 LoadReport Checkpoints::load(Step step, StateDict& state, const LoadOptions& options) {
+  settle();
   return tessera::load(comm_, *storage_, step_name(step), state, options);
 }
 
 // The new step is durable already; a failure here is told, and loses nothing.
-void Checkpoints::retain() {
+void Checkpoints::retain(Comm& comm) {
   if (options_.keep_last == 0) return;
-  on_leader(comm_, Phase::publish, [&] {
+  on_leader(comm, Phase::publish, [&] {
     const std::vector<Step> steps = steps_of(*storage_);
     const auto keep = static_cast<size_t>(options_.keep_last);
     for (size_t i = 0; i + keep < steps.size(); ++i) storage_->remove(step_name(steps[i]));

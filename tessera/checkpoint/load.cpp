@@ -5,7 +5,7 @@
 #include <functional>
 #include <set>
 
-#include "tessera/checkpoint/metadata.h"
+#include "tessera/checkpoint/head.h"
 #include "tessera/checkpoint/open.h"
 #include "tessera/checkpoint/place.h"
 #include "tessera/checkpoint/rename.h"
@@ -103,23 +103,31 @@ LoadReport merge_findings(const std::vector<Bytes>& all, const Manifest& manifes
   return report;
 }
 
+// Turns every destination into memory of its own and returns what the destinations were. Memory that is not there is found missing
+// before anything is read.
+std::vector<View> stage(Ready& ready, Comm& comm) {
+  std::vector<View> targets;
+  on_every_rank(comm, Phase::check, [&] {
+    for (const ReadyRead& read : ready.reads) targets.push_back(read.into);
+    for (ReadyRead& read : ready.reads) {
+      const auto memory = std::make_shared<Bytes>(static_cast<size_t>(bytes_of(read.into)));
+      read.into = dense_view(memory->data(), read.into.dtype, read.into.sizes, memory);
+    }
+  });
+  return targets;
+}
+
 // After this many bytes a rank says how far it is.
 constexpr int64_t note_bytes = int64_t{64} << 20;
 
 ReadCount read_all(const Ready& ready, Comm& comm) {
   ReadCount count;
   int64_t noted = 0;
-  try {
-    for (const ReadyRead& read : ready.reads) {
-      count += read_box(*read.item.item, read.item.tensor, read.from, read.into);
-      if (count.read_bytes - noted < note_bytes) continue;
-      noted = count.read_bytes;
-      comm.note("read " + read.item.file->file() + ", " + std::to_string(count.read_bytes) + " bytes so far");
-    }
-  } catch (const Error& error) {
-    Fault fault = error.fault();
-    if (fault.hint.empty()) fault.hint = "some tensors were overwritten already: load another step before training on";
-    throw Error(std::move(fault));
+  for (const ReadyRead& read : ready.reads) {
+    count += read_item(read.item, read.from, read.into);
+    if (count.read_bytes - noted < note_bytes) continue;
+    noted = count.read_bytes;
+    comm.note("read " + read.item.file->file(), count.read_bytes, 0);
   }
   return count;
 }
@@ -141,7 +149,38 @@ void replace_objects(Ready& ready, StateDict& state) {
   for (const std::string& key : ready.match.reset) std::get<RankLocal>(state.leaves.at(key).is).value = Value();
 }
 
+// What the leader found, opened on this rank.
+Opened open_found(std::span<const std::byte> found, const std::shared_ptr<const Storage>& storage, const Path& directory,
+                  const OpenOptions& options) {
+  ByteReader in(found);
+  if (in.get<Format>() != Format::dcp) return open_at(storage, directory, options);
+  HeadBytes head;
+  for (Bytes* bytes : {&head.metadata, &head.sidecar}) {
+    const auto got = in.get_bytes();
+    bytes->assign(got.begin(), got.end());
+  }
+  return open_with(storage, directory, head, options);
+}
+
+LoadError failed_read(Fault fault, std::vector<std::string> undefined) {
+  if (!undefined.empty()) {
+    if (!fault.hint.empty()) fault.hint += "; ";
+    fault.hint += "the tensors that were to be filled hold nothing of meaning now: load another step before training on";
+  }
+  return LoadError(std::move(fault), std::move(undefined));
+}
+
+// The tensors that a failed read may have begun to fill.
+std::vector<std::string> undefined_keys(const Ready& ready, const LoadOptions& options) {
+  if (options.staged) return {};
+  std::vector<std::string> keys;
+  for (const Wanted& wanted : ready.match.tensors) keys.push_back(wanted.leaf);
+  return keys;
+}
+
 }  // namespace
+
+LoadError::LoadError(Fault fault, std::vector<std::string> undefined) : Error(std::move(fault)), undefined_(std::move(undefined)) {}
 
 LoadReport load(Comm& comm, const Storage& storage, const Path& directory, StateDict& state, const LoadOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
@@ -152,33 +191,40 @@ LoadReport load(Comm& comm, const Storage& storage, const Path& directory, State
     ByteWriter out;
     const Format format = format_at(storage, directory);
     out.put(format);
-    if (format == Format::dcp) out.put_raw(read_metadata(storage, directory));
+    if (format == Format::dcp) {
+      const HeadBytes head = read_head(storage, directory);
+      out.put_bytes(head.metadata);
+      out.put_bytes(head.sidecar);
+    }
     if (format == Format::dcp_rank_local) check_ranks(rank_local_ranks(storage, directory), comm.size());
     return out.take();
   });
   Opened opened;
   Ready ready;
-  LoadReport report = merge_findings(
-      on_every_rank_bytes(comm, Phase::check,
-                          [&] {
-                            const OpenOptions own{.rank = comm.rank()};
-                            const auto format = ByteReader(found).get<Format>();
-                            opened = format == Format::dcp ? open_with(shared, directory, std::span(found).subspan(sizeof format), own)
-                                                           : open_at(shared, directory, own);
-                            rename_keys(opened, options.rename);
-                            ready = prepare(opened, state, comm, options);
-                            return encode_findings(ready);
-                          }),
-      opened.manifest);
-  add_counts(on_every_rank_bytes(comm, Phase::read,
-                                 [&] {
-                                   const ReadCount count = read_all(ready, comm);
-                                   ByteWriter out;
-                                   out.put(count.read_bytes);
-                                   out.put(count.unverified_bytes);
-                                   return out.take();
-                                 }),
-             report);
+  LoadReport report = merge_findings(on_every_rank_bytes(comm, Phase::check,
+                                                         [&] {
+                                                           const OpenOptions own{.rank = comm.rank(), .verify = options.verify};
+                                                           opened = open_found(found, shared, directory, own);
+                                                           rename_keys(opened, options.rename);
+                                                           ready = prepare(opened, state, comm, options);
+                                                           return encode_findings(ready);
+                                                         }),
+                                     opened.manifest);
+  const std::vector<View> targets = options.staged ? stage(ready, comm) : std::vector<View>{};
+  try {
+    add_counts(on_every_rank_bytes(comm, Phase::read,
+                                   [&] {
+                                     const ReadCount count = read_all(ready, comm);
+                                     ByteWriter out;
+                                     out.put(count.read_bytes);
+                                     out.put(count.unverified_bytes);
+                                     return out.take();
+                                   }),
+               report);
+  } catch (const Error& error) {
+    throw failed_read(error.fault(), undefined_keys(ready, options));
+  }
+  for (size_t r = 0; r < targets.size(); ++r) copy(ready.reads[r].into, targets[r]);
   replace_objects(ready, state);
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return report;

@@ -4,7 +4,10 @@
 // Promises    Names, shapes, dtypes and every item that is needed are checked on all ranks before the first byte of any
 //             destination changes. Each rank reads only the bytes that it needs.
 // Errors      Error(mismatch, not_found) where state and checkpoint differ, Error(corrupt, unsupported, io) with file and offset.
-//             After an error in the read phase the tensors' content is undefined: the message says so.
+//             An error in the read phase is a LoadError, which lists the tensors of this rank whose content is undefined now; with
+//             LoadOptions::staged there are none.
+// Checks      Where the checkpoint has a sidecar, every block that is touched is held against its digest before load returns; else the
+//             archives' CRC-32 where items are read whole. The report says how many bytes nothing vouched for.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +30,18 @@ struct LoadReport {
   std::vector<std::string> cast;        // converted from another dtype
   std::vector<std::string> reset;       // rank-local values of another number of ranks: now None, to start afresh
   int64_t read_bytes = 0;               // of tensor data, by all ranks
-  int64_t unverified_bytes = 0;         // of these, not covered by a checksum
+  int64_t unverified_bytes = 0;         // of these, not covered by a digest or checksum
   double seconds = 0;
+};
+
+class LoadError : public Error {
+ public:
+  LoadError(Fault fault, std::vector<std::string> undefined);
+  // Keys of this rank's state.
+  const std::vector<std::string>& undefined() const { return undefined_; }
+
+ private:
+  std::vector<std::string> undefined_;
 };
 
 // Fills the memory that `state` describes and replaces its objects. RankLocal values that cannot be kept become None.

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 
-#include "tessera/checkpoint/metadata.h"
 #include "tessera/checkpoint/safetensors_manifest.h"
 #include "tessera/format/dcp.h"
 
@@ -92,24 +91,22 @@ Format format_at(const Storage& storage, const Path& path) {
   return Format::dcp;  // reading its metadata says what is missing
 }
 
-Opened open_with(std::shared_ptr<const Storage> storage, const Path& path, std::span<const std::byte> metadata,
-                 const OpenOptions& options) {
-  Manifest manifest = format::decode_metadata(metadata, options.limits);
-  return {Format::dcp, std::move(manifest), archive_items(std::move(storage), path, options.limits)};
+Opened open_with(std::shared_ptr<const Storage> storage, const Path& path, const HeadBytes& bytes, const OpenOptions& options) {
+  Head head = decode_head(bytes, options.limits);
+  Checks checks{options.verify ? head.sidecar : nullptr, options.verify};
+  return {Format::dcp, std::move(head.manifest), archive_items(std::move(storage), path, options.limits, std::move(checks)),
+          std::move(head.sidecar)};
 }
 
 Opened open_at(std::shared_ptr<const Storage> storage, const Path& path, const OpenOptions& options) {
   switch (format_at(*storage, path)) {
-    case Format::dcp: return open_with(storage, path, read_metadata(*storage, path, options.limits), options);
+    case Format::dcp: return open_with(storage, path, read_head(*storage, path, options.limits), options);
     case Format::dcp_rank_local: {
       const std::string file = rank_metadata_file(options.rank);
-      const auto source = storage->open(below(path, file));
-      if (source->size_bytes() > options.limits.metadata_bytes)
-        throw Error({.code = Code::limit, .what = "the metadata is too large", .file = file});
-      Bytes metadata(static_cast<size_t>(source->size_bytes()));
-      source->read(0, metadata);
+      const Bytes metadata = read_file(*storage, below(path, file), options.limits.metadata_bytes);
       Manifest manifest = format::decode_metadata(metadata, options.limits, file);
-      return {Format::dcp_rank_local, std::move(manifest), archive_items(std::move(storage), path, options.limits)};
+      return {Format::dcp_rank_local, std::move(manifest),
+              archive_items(std::move(storage), path, options.limits, {nullptr, options.verify})};
     }
     case Format::safetensors: {
       const bool one = !is_directory(*storage, path);

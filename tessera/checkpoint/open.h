@@ -11,7 +11,7 @@
 #include <memory>
 #include <optional>
 
-#include "tessera/base/bytes.h"
+#include "tessera/checkpoint/head.h"
 #include "tessera/format/limits.h"
 #include "tessera/manifest/manifest.h"
 #include "tessera/storage/storage.h"
@@ -26,18 +26,20 @@ const char* name(Format format);
 struct OpenOptions {
   int rank = 0;  // whose state, where each rank saved for itself
   format::Limits limits = {};
+  bool verify = true;  // false trusts the disk: neither digests nor checksums of tensor data are looked at
 };
 
 struct Opened {
   Format format = Format::dcp;
   Manifest manifest;
   std::shared_ptr<const Items> items;
+  std::shared_ptr<const format::Sidecar> sidecar = {};  // of a DCP directory that has one
 };
 
 Format format_at(const Storage& storage, const Path& path);
 Opened open_at(std::shared_ptr<const Storage> storage, const Path& path, const OpenOptions& options = {});
-// A DCP directory whose metadata somebody has read already.
-Opened open_with(std::shared_ptr<const Storage> storage, const Path& path, std::span<const std::byte> metadata, const OpenOptions& options);
+// A DCP directory whose head somebody has read already.
+Opened open_with(std::shared_ptr<const Storage> storage, const Path& path, const HeadBytes& head, const OpenOptions& options);
 // How many ranks saved each for itself.
 int rank_local_ranks(const Storage& storage, const Path& path);
 

@@ -1,19 +1,21 @@
 #include "tessera/checkpoint/publish.h"
 
 #include "tessera/format/dcp.h"
+#include "tessera/format/sidecar.h"
 
 namespace tessera {
 namespace {
 
 void check_proof(const RankWrites& planned, const Proof& proof, const Storage& storage, const Path& staging) {
   const auto fail = [&](const std::string& what) { throw Error({.code = Code::corrupt, .what = what, .file = planned.file}); };
-  if (proof.item_crcs.size() != planned.items.size()) {
-    fail("the rank proved " + std::to_string(proof.item_crcs.size()) + " of " + std::to_string(planned.items.size()) + " items");
-  }
   if (planned.items.empty()) return;
   if (proof.file != planned.file) fail("the rank wrote '" + proof.file + "' instead");
   if (proof.length_bytes != planned.file_bytes) {
     fail("the file has " + std::to_string(proof.length_bytes) + " bytes where the plan has " + std::to_string(planned.file_bytes));
+  }
+  const int64_t blocks = format::block_count(planned.file_bytes, block_bytes);
+  if (static_cast<int64_t>(proof.blocks.size()) != blocks) {
+    fail("the rank proved " + std::to_string(proof.blocks.size()) + " of " + std::to_string(blocks) + " blocks");
   }
   const int64_t seen = storage.open(staging + "/" + planned.file)->size_bytes();
   if (seen != planned.file_bytes) {
@@ -21,17 +23,32 @@ void check_proof(const RankWrites& planned, const Proof& proof, const Storage& s
   }
 }
 
+// Written, synced and closed.
+void write_file(Storage& storage, const Path& staging, const char* name, const Bytes& bytes) {
+  const auto file = storage.create(staging + "/" + name);
+  file->write(0, bytes);
+  if (file->close() != static_cast<int64_t>(bytes.size()))
+    throw Error({.code = Code::corrupt, .what = "the file is not as long as what was written", .file = name});
+}
+
 }  // namespace
 
-void publish(const SavePlan& plan, const std::vector<Proof>& proofs, Storage& storage, const Path& staging, const Path& target,
-             Replace replace) {
-  for (size_t r = 0; r < plan.ranks.size(); ++r) check_proof(plan.ranks[r], proofs.at(r), storage, staging);
+void publish(const SavePlan& plan, const std::vector<Proof>& proofs, const std::map<std::string, double>& metrics, Storage& storage,
+             const Path& staging, const Path& target, Replace replace) {
   const Bytes metadata = format::encode_metadata(plan.manifest);
-  const auto file = storage.create(staging + "/" + format::metadata_file);
-  file->write(0, metadata);
-  if (file->close() != static_cast<int64_t>(metadata.size())) {
-    throw Error({.code = Code::corrupt, .what = "the file is not as long as what was written", .file = format::metadata_file});
+  format::Sidecar sidecar{.save_id = plan.manifest.save_id,
+                          .metadata_bytes = static_cast<int64_t>(metadata.size()),
+                          .metadata = digest(metadata),
+                          .block_bytes = block_bytes,
+                          .files = {},
+                          .metrics = metrics};
+  for (size_t r = 0; r < plan.ranks.size(); ++r) {
+    const Proof& proof = proofs.at(r);
+    check_proof(plan.ranks[r], proof, storage, staging);
+    if (!plan.ranks[r].items.empty()) sidecar.files[proof.file] = {proof.length_bytes, proof.blocks};
   }
+  write_file(storage, staging, format::sidecar_file, format::encode_sidecar(sidecar));
+  write_file(storage, staging, format::metadata_file, metadata);
   storage.sync(staging);
   storage.commit(staging, target, format::metadata_file, replace);
 }

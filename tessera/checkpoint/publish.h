@@ -6,6 +6,8 @@
 //             The staging directory is left for the caller to remove.
 #pragma once
 
+#include <map>
+#include <string>
 #include <vector>
 
 #include "tessera/plan/save_plan.h"
@@ -14,7 +16,8 @@
 
 namespace tessera {
 
-void publish(const SavePlan& plan, const std::vector<Proof>& proofs, Storage& storage, const Path& staging, const Path& target,
-             Replace replace);
+// `metrics` go into the sidecar, for whoever keeps the best.
+void publish(const SavePlan& plan, const std::vector<Proof>& proofs, const std::map<std::string, double>& metrics, Storage& storage,
+             const Path& staging, const Path& target, Replace replace);
 
 }  // namespace tessera

@@ -4,84 +4,88 @@
 #include <optional>
 
 #include "tessera/base/guarded.h"
-#include "tessera/comm/round_table.h"
+#include "tessera/comm/lines.h"
 
 namespace tessera {
 namespace {
 
 using Clock = Deadline::Clock;
 
-struct Table {
-  RoundTable rounds;
-  std::vector<std::optional<Outcome<Bytes>>> answers;  // from the leader's answer until the rank takes it
+struct State {
+  Lines lines;
+  std::map<std::pair<Lines::Number, int>, Outcome<Bytes>> answers = {};  // from the leader's answer until the rank takes it
 };
 
 struct Shared {
-  Shared(int ranks, Milliseconds deadline)
-      : table(Table{RoundTable(ranks, deadline), std::vector<std::optional<Outcome<Bytes>>>(static_cast<size_t>(ranks))}) {}
-  Guarded<Table> table;
+  Shared(int ranks, Milliseconds deadline) : state(State{Lines(ranks, deadline)}) {}
+  Guarded<State> state;
 };
 
+// One line of one rank.
 class ThreadComm final : public Comm {
  public:
-  ThreadComm(std::shared_ptr<Shared> shared, int rank, int size, Milliseconds deadline)
-      : shared_(std::move(shared)), rank_(rank), size_(size), deadline_(deadline) {}
+  ThreadComm(std::shared_ptr<Shared> shared, int rank, int size, Milliseconds deadline, Lines::Number line)
+      : shared_(std::move(shared)), rank_(rank), size_(size), deadline_(deadline), line_(line) {}
   ~ThreadComm() override {
-    shared_->table.with([&](Table& table) { table.rounds.leave(rank_); });
+    shared_->state.with([&](State& state) { state.lines.leave(rank_, line_); });
   }
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
 
   Bytes round(std::string_view purpose, Bytes mine, const Combine& combine) override {
-    shared_->table.with([&](Table& table) {
-      table.rounds.arrive(rank_, purpose, std::move(mine), Clock::now());
-      throw_if_broken(table);
+    shared_->state.with([&](State& state) {
+      state.lines.arrive(rank_, line_, purpose, std::move(mine), Clock::now());
+      throw_if_broken(table(state));
     });
     if (rank_ == 0) lead(combine);
     return take_answer();
   }
 
-  void note(std::string_view doing) override {
-    shared_->table.with([&](Table& table) { table.rounds.note(rank_, doing, Clock::now()); });
+  void note(std::string_view doing, int64_t done_bytes, int64_t total_bytes) override {
+    shared_->state.with([&](State& state) { table(state).note(rank_, doing, done_bytes, total_bytes, Clock::now()); });
   }
 
   void abort(const Fault& fault) override {
-    shared_->table.with([&](Table& table) { table.rounds.break_with(fault); });
+    shared_->state.with([&](State& state) { state.lines.break_with(fault); });
   }
 
   std::optional<Fault> failure() override {
-    return shared_->table.with([](Table& table) { return table.rounds.broken(); });
+    return shared_->state.with([&](State& state) { return table(state).broken(); });
+  }
+
+  std::unique_ptr<Comm> line() override {
+    const Lines::Number opened = shared_->state.with([&](State& state) { return state.lines.open(rank_); });
+    return std::make_unique<ThreadComm>(shared_, rank_, size_, deadline_, opened);
   }
 
  private:
-  static void throw_if_broken(const Table& table) {
-    if (table.rounds.broken()) throw Error(*table.rounds.broken());
+  RoundTable& table(State& state) const { return state.lines.at(rank_, line_); }
+  static void throw_if_broken(const RoundTable& table) {
+    if (table.broken()) throw Error(*table.broken());
   }
 
   void lead(const Combine& combine) {
     std::vector<Bytes> messages;
-    wait([](const Table& table) { return table.rounds.complete() && !table.rounds.broken(); },
-         [&](Table& table) { messages = table.rounds.take_messages(); });
+    wait([&](State& state) { return table(state).complete() && !table(state).broken(); },
+         [&](State& state) { messages = table(state).take_messages(); });
     Outcome<std::vector<Bytes>> combined = capture([&] { return combine(std::move(messages)); });
     assert(!combined || combined.value->size() == static_cast<size_t>(size_));  // a Combine answers every rank
-    shared_->table.with([&](Table& table) {
-      throw_if_broken(table);
-      for (size_t r = 0; r < table.answers.size(); ++r) {
-        table.answers[r] = combined ? Outcome<Bytes>{std::move((*combined.value)[r])} : Outcome<Bytes>{std::nullopt, combined.fault};
+    shared_->state.with([&](State& state) {
+      throw_if_broken(table(state));
+      for (int r = 0; r < size_; ++r) {
+        state.answers[{line_, r}] =
+            combined ? Outcome<Bytes>{std::move((*combined.value)[static_cast<size_t>(r)])} : Outcome<Bytes>{std::nullopt, combined.fault};
       }
-      table.rounds.answered();
+      table(state).answered();
     });
   }
 
   Bytes take_answer() {
     Outcome<Bytes> answer;
-    const auto r = static_cast<size_t>(rank_);
-    wait([&](const Table& table) { return table.answers[r].has_value(); },
-         [&](Table& table) {
-           answer = std::move(*table.answers[r]);
-           table.answers[r].reset();
-         });
+    const std::pair mine(line_, rank_);
+    wait([&](State& state) { return state.answers.contains(mine); },
+         [&](State& state) { answer = std::move(state.answers.extract(mine).mapped()); });
     return std::move(answer).or_throw();
   }
 
@@ -91,14 +95,14 @@ class ThreadComm final : public Comm {
     auto until = Clock::now() + deadline_;
     for (;;) {
       const auto left = std::chrono::ceil<Milliseconds>(until - Clock::now());
-      const bool done = shared_->table.when(
-          Deadline::after(left), [&](const Table& table) { return ready(table) || table.rounds.broken(); },
-          [&](Table& table) {
-            if (!ready(table)) throw_if_broken(table);
-            work(table);
+      const bool done = shared_->state.when(
+          Deadline::after(left), [&](State& state) { return ready(state) || table(state).broken(); },
+          [&](State& state) {
+            if (!ready(state)) throw_if_broken(table(state));
+            work(state);
           });
       if (done) return;
-      until = shared_->table.with([&](Table& table) { return table.rounds.check(Clock::now()); }).value_or(Clock::now() + deadline_);
+      until = shared_->state.with([&](State& state) { return state.lines.check(Clock::now()); }).value_or(Clock::now() + deadline_);
     }
   }
 
@@ -106,6 +110,7 @@ class ThreadComm final : public Comm {
   const int rank_;
   const int size_;
   const Milliseconds deadline_;
+  const Lines::Number line_;
 };
 
 }  // namespace
@@ -113,7 +118,7 @@ class ThreadComm final : public Comm {
 std::vector<std::unique_ptr<Comm>> thread_comms(int ranks, Milliseconds deadline) {
   const auto shared = std::make_shared<Shared>(ranks, deadline);
   std::vector<std::unique_ptr<Comm>> comms;
-  for (int r = 0; r < ranks; ++r) comms.push_back(std::make_unique<ThreadComm>(shared, r, ranks, deadline));
+  for (int r = 0; r < ranks; ++r) comms.push_back(std::make_unique<ThreadComm>(shared, r, ranks, deadline, 0));
   return comms;
 }
 

@@ -86,7 +86,7 @@ void write_dcp(Selection& selection, Storage& storage, const Path& target, const
       proofs.push_back(write_shards(plan.ranks[static_cast<size_t>(rank)], shards, storage, staging));
     }
     storage.sync(staging);
-    publish(plan, proofs, storage, staging, target, options.replace);
+    publish(plan, proofs, {}, storage, staging, target, options.replace);
   } catch (...) {
     capture([&] { storage.remove(staging); });  // the first failure is the one to tell
     throw;

@@ -29,7 +29,7 @@ constexpr const char* properties_class = "torch.distributed.checkpoint.metadata 
 constexpr const char* old_properties_class = "torch.distributed._shard.sharded_tensor.metadata TensorProperties";
 constexpr const char* info_class = "torch.distributed.checkpoint.filesystem _StorageInfo";
 constexpr std::string_view marker_prefix = "tessera/";
-constexpr int newest_version = 0;
+constexpr int newest_version = 1;
 constexpr size_t most_dims = 64;
 constexpr size_t most_fields = 32;  // stock has five at most
 

@@ -36,7 +36,7 @@ TEST(Dcp, WhatIsEncodedIsDecoded) {
 
 TEST(Dcp, TheNameTagSaysWhoWroteItAndANewerWriterIsRefused) {
   Manifest manifest = sample();
-  manifest.writer_version = 1;
+  manifest.writer_version = 2;
   const auto outcome = capture([&] { return decode_metadata(encode_metadata(manifest)); });
   EXPECT_EQ(outcome.fault.code, Code::unsupported);
   EXPECT_THAT(outcome.fault.what, HasSubstr("newer"));

@@ -28,6 +28,8 @@ struct LoadOptions {
   std::vector<std::string> cast_keys = {};  // patterns (layout/key_filter.h) of keys for which that holds although allow_cast is false
   KeyFilter filter = {};                    // leaves of the state that it does not take keep their values
   std::vector<Rename> rename = {};          // applied to the checkpoint's keys, one after another, before all else
+  bool verify = true;    // false trusts the disk: neither digests nor checksums of tensor data are looked at
+  bool staged = false;   // read into memory of its own first: a failed load then leaves every tensor as it was, for twice the memory
 };
 
 // The part of a chunk that a wanted box needs.

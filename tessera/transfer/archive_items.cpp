@@ -9,7 +9,6 @@
 namespace tessera {
 namespace {
 
-constexpr size_t most_open_files = 256;
 constexpr int64_t archive_overhead_bytes = int64_t{1} << 16;  // of a tensor's archive; torch's have some 1,500
 
 // What an item decompressed to, under the name of where it was.
@@ -38,18 +37,19 @@ bool is_safetensors(const ByteSource& file) {
 
 class ArchiveItems final : public Items {
  public:
-  ArchiveItems(std::shared_ptr<const Storage> storage, Path directory, const format::Limits& limits)
-      : files_(std::move(storage), std::move(directory)), limits_(limits) {}
+  ArchiveItems(std::shared_ptr<const Storage> storage, Path directory, const format::Limits& limits, Checks checks)
+      : files_(std::move(storage), std::move(directory), std::move(checks.sidecar)), limits_(limits), crcs_(checks.crcs) {}
 
   OpenItem tensor(const std::string& key, const TensorEntry& entry, const Chunk& chunk) const override {
     return about(key, [&] {
-      OpenItem open{files_.file(chunk.at.file), nullptr, {}};
+      OpenItem open{files_.file(chunk.at.file), nullptr, {}, files_.checked()};
       const int64_t data_bytes = volume(chunk.box) * element_bytes(entry.dtype);
       open.item = part(open.file, chunk.at, data_bytes + archive_overhead_bytes);
       // Every item of such a file is said to begin at 0 and to be as long as its data.
       const bool bare = chunk.at.offset_bytes == 0 && chunk.at.transforms.empty() && is_safetensors(*open.file);
       open.tensor = bare ? in_safetensors(key, open) : format::read_tensor_item(*open.item);
       check(open, entry, chunk);
+      if (open.checked || !crcs_) open.tensor.data_crc.reset();  // the digests say more, or nobody asked
       return open;
     });
   }
@@ -104,20 +104,14 @@ class ArchiveItems final : public Items {
 
   const OpenFiles files_;
   const format::Limits limits_;
+  const bool crcs_;
 };
 
 }  // namespace
 
-std::shared_ptr<const ByteSource> OpenFiles::file(const std::string& name) const {
-  return files_.with([&](auto& files) {
-    if (const auto known = files.find(name); known != files.end()) return known->second;
-    if (files.size() >= most_open_files) files.clear();  // those in use stay open until they are not
-    return files[name] = storage_->open(directory_.empty() ? name : directory_ + "/" + name);
-  });
-}
-
-std::shared_ptr<const Items> archive_items(std::shared_ptr<const Storage> storage, Path directory, const format::Limits& limits) {
-  return std::make_shared<ArchiveItems>(std::move(storage), std::move(directory), limits);
+std::shared_ptr<const Items> archive_items(std::shared_ptr<const Storage> storage, Path directory, const format::Limits& limits,
+                                           Checks checks) {
+  return std::make_shared<ArchiveItems>(std::move(storage), std::move(directory), limits, std::move(checks));
 }
 
 }  // namespace tessera

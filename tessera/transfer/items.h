@@ -13,6 +13,8 @@
 #include "tessera/format/torch_file.h"
 #include "tessera/manifest/manifest.h"
 #include "tessera/storage/storage.h"
+#include "tessera/transfer/checked_source.h"
+#include "tessera/transfer/read_box.h"
 
 namespace tessera {
 
@@ -21,7 +23,11 @@ struct OpenItem {
   std::shared_ptr<const ByteSource> file;
   std::shared_ptr<const ByteSource> item;  // a part of `file`, or what a part of it decompressed to
   format::TensorItem tensor;
+  bool checked = false;  // whatever is read of it was held against the sidecar's digests first
 };
+
+// read_box() of an item; bytes that were checked already count as verified.
+ReadCount read_item(const OpenItem& open, const Box& from, const View& into, CrcProgress* progress = nullptr);
 
 class Items {
  public:
@@ -33,18 +39,31 @@ class Items {
 // The data files of one checkpoint, opened when they are first needed and kept open, up to a number of them.
 class OpenFiles {
  public:
-  OpenFiles(std::shared_ptr<const Storage> storage, Path directory) : storage_(std::move(storage)), directory_(std::move(directory)) {}
+  static constexpr size_t most_open_files = 256;
+  // With a sidecar, every file is checked as it is read.
+  OpenFiles(std::shared_ptr<const Storage> storage, Path directory, std::shared_ptr<const format::Sidecar> sidecar = {})
+      : storage_(std::move(storage)), directory_(std::move(directory)), sidecar_(std::move(sidecar)) {}
+  bool checked() const { return sidecar_ != nullptr; }
   std::shared_ptr<const ByteSource> file(const std::string& name) const;
 
  private:
   const std::shared_ptr<const Storage> storage_;
   const Path directory_;
+  const std::shared_ptr<const format::Sidecar> sidecar_;
+  const std::shared_ptr<BlockCache> cache_ = std::make_shared<BlockCache>();
   mutable Guarded<std::map<std::string, std::shared_ptr<const ByteSource>>> files_;
+};
+
+// What the bytes of a DCP directory are held against.
+struct Checks {
+  std::shared_ptr<const format::Sidecar> sidecar = {};  // its digests, where there is one
+  bool crcs = true;                                     // those of the archives, where there is none and an item is read whole
 };
 
 // Of a torch.distributed.checkpoint directory: each item a torch.save archive, plain or as one zstd frame. A data file that is
 // safetensors, as FileSystemWriter(serialization_format=SAFETENSORS) writes it, is read as such.
-std::shared_ptr<const Items> archive_items(std::shared_ptr<const Storage> storage, Path directory, const format::Limits& limits);
+std::shared_ptr<const Items> archive_items(std::shared_ptr<const Storage> storage, Path directory, const format::Limits& limits,
+                                           Checks checks = {});
 // Of safetensors files: a chunk's extent is its elements.
 std::shared_ptr<const Items> raw_items(std::shared_ptr<const Storage> storage, Path directory);
 // Of one torch.save file, as it was read.

@@ -17,7 +17,7 @@ void TensorReader::read(const Box& box, const View& into) {
     auto found = open_.find(read.chunk);
     if (found == open_.end()) found = open_.emplace(read.chunk, Open{items_->tensor(key_, entry_, entry_.chunks[read.chunk]), {}}).first;
     Open& open = found->second;
-    count_ += about(key_, [&] { return read_box(*open.item.item, open.item.tensor, read.from, part(into, read.to), &open.crc); });
+    count_ += about(key_, [&] { return read_item(open.item, read.from, part(into, read.to), &open.crc); });
     if (!open.crc.complete) continue;
     count_.unverified_bytes -= open.crc.earlier_bytes;
     open_.erase(found);

@@ -1,6 +1,6 @@
 // tessera/transfer/write_shards.h: carries out one rank's part of a save plan: its file, written once, front to back.
-// A large run of memory goes to the file as it lies, a piece at a time, its CRC taken while the piece is in cache; small
-// ones are gathered in a slab. Peak memory is that slab, whatever the size of the state.
+// A large run of memory goes to the file as it lies, a block at a time, hashed while the block is in cache; small ones are gathered in a
+// slab. Peak memory is a few slabs (block_file.h), whatever the size of the state.
 // Promises    When it returns, the file's content is durable; its name is not, until its directory is synced.
 // Errors      Error(io, no_space) with file and offset; Error(internal) if the encoder and the plan disagree.
 #pragma once
@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "tessera/base/bytes.h"
+#include "tessera/base/digest.h"
 #include "tessera/plan/save_plan.h"
 #include "tessera/storage/storage.h"
+#include "tessera/transfer/block_file.h"
 
 namespace tessera {
 
@@ -20,7 +22,7 @@ namespace tessera {
 struct Proof {
   std::string file;
   int64_t length_bytes = 0;          // as the file system reported it when the file was closed
-  std::vector<uint32_t> item_crcs;   // of each item's content, in the order of the plan
+  std::vector<Digest> blocks = {};   // of each block, taken from the bytes that were handed to the disk
   bool operator==(const Proof&) const = default;
 };
 Bytes encode(const Proof& proof);
@@ -42,10 +44,28 @@ class ShardSource {
   virtual Bytes object(const std::string& key) = 0;
 };
 
+// A rank's memory as it was described. Borrows what it is given.
+class StateShards final : public ShardSource {
+ public:
+  explicit StateShards(const Described& state) : state_(state) {}
+  Tensor tensor(const std::string& key, int32_t box) const override;
+  void read(const std::string& key, int32_t box, const std::function<void(std::span<const std::byte>)>& take) override;
+  Bytes object(const std::string& key) override;
+
+ private:
+  const View& view(const std::string& key, int32_t box) const;
+  const Described& state_;
+};
+
 // Told now and then how far the work is: bytes done, bytes in all.
 using Progress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
 
-// Writes `writes.file` in `directory`. A rank without items writes nothing and proves an empty list.
+// Where each item of a plan stands.
+std::vector<ItemPlace> places_of(const RankWrites& writes, const ShardSource& source);
+// The whole file, its checksums left zero: what a BlockFile with these places makes right.
+void cut_shards(const RankWrites& writes, ShardSource& source, BlockCutter& out);
+
+// Writes `writes.file` in `directory`. A rank without items writes nothing and proves a file without a name.
 Proof write_shards(const RankWrites& writes, ShardSource& source, Storage& storage, const Path& directory, const Progress& progress = {});
 // From a rank's memory.
 Proof write_shards(const RankWrites& writes, const Described& state, Storage& storage, const Path& directory,

@@ -189,16 +189,16 @@ TEST_P(CommConformance, TheDeadlineNamesWhoIsMissingAndWhatItWasDoing) {
         if (++others == 3) others.notify_all();
         return std::move(late).or_throw();
       }
-      comm.note("write __7_0.distcp");
+      comm.note("write __7_0.distcp", 512 << 20, 1 << 30);
       for (int seen = others; seen != 3; seen = others) others.wait(seen);
       barrier(comm, "gather proofs");  // too late
       return Done{};
     });
     for (const auto& outcome : outcomes) {
       EXPECT_EQ(outcome.fault.code, Code::timeout);
-      EXPECT_THAT(outcome.fault.what,
-                  testing::AllOf(testing::HasSubstr("'gather proofs'"),
-                                 testing::HasSubstr("rank " + std::to_string(who) + " was last seen at: write __7_0.distcp")));
+      EXPECT_THAT(outcome.fault.what, testing::AllOf(testing::HasSubstr("'gather proofs'"),
+                                                     testing::HasSubstr("rank " + std::to_string(who) +
+                                                                        " was last seen at: write __7_0.distcp, 512.0 MiB of 1.0 GiB")));
     }
   }
 }
@@ -212,6 +212,207 @@ TEST_P(CommConformance, ARankThatSaysWhatItDoesIsWaitedForBeyondTheDeadline) {
         std::this_thread::sleep_for(Milliseconds(50));
       }
       barrier(comm, "gather proofs");
+    });
+    for (const auto& outcome : outcomes) EXPECT_TRUE(outcome) << describe(outcome.fault);
+  }
+}
+
+// Runs `background` in a thread of its own, on a further line, while `body` runs on the Comm itself; returns what came of each.
+template <class Background, class Body>
+std::pair<Outcome<Done>, Outcome<Done>> on_two_lines(Comm& comm, Background background, Body body) {
+  std::pair<Outcome<Done>, Outcome<Done>> outcomes;
+  std::unique_ptr<Comm> line = comm.line();
+  std::thread thread([&] { outcomes.second = capture([&] { background(line); }); });
+  outcomes.first = capture([&] { body(comm); });
+  thread.join();
+  return outcomes;
+}
+
+TEST_P(CommConformance, TwoLinesWorkAtOnceEachInAnOrderOfItsOwn) {
+  Comms comms = ranks(3);
+  const auto rounds = [](Comm& comm, const std::string& name, int count) {
+    for (int k = 0; k < count; ++k) {
+      const std::string word = name + std::to_string(k) + "/";
+      comm.note(word);
+      const auto all = texts_of(all_gather(comm, word, bytes_from(word + std::to_string(comm.rank()))));
+      EXPECT_EQ(all, (std::vector<std::string>{word + "0", word + "1", word + "2"}));
+    }
+  };
+  const auto outcomes = run_as_ranks(comms, [&](Comm& comm) {
+    for (int k = 0; k < 3; ++k) {
+      const auto [front, back] = on_two_lines(
+          comm, [&](std::unique_ptr<Comm>& line) { rounds(*line, "save ", 150); }, [&](Comm& main) { rounds(main, "train ", 200); });
+      EXPECT_TRUE(front) << describe(front.fault);
+      EXPECT_TRUE(back) << describe(back.fault);
+    }
+  });
+  for (const auto& outcome : outcomes) EXPECT_TRUE(outcome) << describe(outcome.fault);
+}
+
+TEST_P(CommConformance, LargeMessagesOnTwoLinesDoNotMix) {
+  Comms comms = ranks(2);
+  constexpr size_t large = size_t{5} << 20;
+  const auto exchange = [](Comm& comm, int mark) {
+    for (int k = 0; k < 4; ++k) {
+      const auto all = all_gather(comm, "large", Bytes(large, static_cast<std::byte>(mark + comm.rank())));
+      for (int r = 0; r < 2; ++r) {
+        EXPECT_EQ(all[static_cast<size_t>(r)], Bytes(large, static_cast<std::byte>(mark + r)));
+      }
+    }
+  };
+  run_as_ranks(comms, [&](Comm& comm) {
+    const auto [front, back] =
+        on_two_lines(comm, [&](std::unique_ptr<Comm>& line) { exchange(*line, 10); }, [&](Comm& main) { exchange(main, 20); });
+    EXPECT_TRUE(front && back) << describe(front.fault) << describe(back.fault);
+  });
+}
+
+TEST_P(CommConformance, ABarrierOnOneLineIsNotMetOnAnother) {
+  Comms comms = ranks(2);
+  std::atomic<bool> met = false;
+  run_as_ranks(comms, [&](Comm& comm) {
+    const auto line = comm.line();
+    if (comm.rank() == 0) {
+      barrier(comm, "same name");
+      EXPECT_TRUE(met);
+      barrier(*line, "same name");
+      return;
+    }
+    std::thread back([&] { barrier(*line, "same name"); });  // this rank is on the other line first
+    for (int k = 0; k < 20; ++k) line->note("waiting");
+    met = true;
+    barrier(comm, "same name");
+    back.join();
+  });
+}
+
+TEST_P(CommConformance, AnAbortOnOneLineBreaksAll) {
+  for (const int who : {0, 2}) {
+    Comms comms = ranks(3);
+    const Fault fault{.code = Code::aborted, .what = "rank " + std::to_string(who) + " failed: no memory"};
+    run_as_ranks(comms, [&](Comm& comm) {
+      const auto [front, back] = on_two_lines(
+          comm,
+          [&](std::unique_ptr<Comm>& line) {
+            barrier(*line, "all are here");
+            if (line->rank() == who) line->abort(fault);
+            barrier(*line, "save");
+          },
+          [&](Comm& main) {
+            if (main.rank() == who) return;  // the others wait for it in vain
+            barrier(main, "train");
+          });
+      EXPECT_EQ(back.fault, fault);
+      if (comm.rank() != who) {
+        EXPECT_EQ(front.fault, fault);
+      }
+      EXPECT_EQ(capture([&] { barrier(comm, "later"); }).fault, fault);
+      EXPECT_EQ(capture([&] { barrier(*comm.line(), "later"); }).fault, fault);
+    });
+  }
+}
+
+TEST_P(CommConformance, ARankThatIsGoneIsNamedOnTheLineThatNeedsIt) {
+  for (const int who : {0, 2}) {
+    Comms comms = ranks(3);
+    run_as_ranks(comms, [&](Comm& comm) {
+      const auto r = static_cast<size_t>(comm.rank());
+      std::unique_ptr<Comm> line = comm.line();
+      barrier(*line, "together");
+      if (comm.rank() == who) {
+        line.reset();
+        comms[r].reset();
+        return;
+      }
+      const Fault fault = capture([&] { barrier(*line, "without one"); }).fault;
+      EXPECT_EQ(fault.code, Code::peer_lost);
+      EXPECT_THAT(fault.what, testing::HasSubstr("rank " + std::to_string(who)));
+      EXPECT_EQ(capture([&] { barrier(comm, "without one"); }).fault.code, Code::peer_lost);
+    });
+  }
+}
+
+TEST_P(CommConformance, ALineThatIsClosedEarlyFailsThoseWhoWaitOnItAndNothingElse) {
+  for (const int who : {0, 2}) {
+    Comms comms = ranks(3);
+    const auto outcomes = run_as_ranks(comms, [&](Comm& comm) {
+      std::unique_ptr<Comm> closed = comm.line();
+      std::unique_ptr<Comm> other = comm.line();
+      barrier(*closed, "together");
+      if (comm.rank() == who) {
+        closed.reset();
+      } else {
+        const Fault fault = capture([&] { barrier(*closed, "without one"); }).fault;
+        EXPECT_EQ(fault.code, Code::peer_lost);
+        EXPECT_THAT(fault.what, testing::HasSubstr("rank " + std::to_string(who)));
+        EXPECT_TRUE(closed->failure());
+      }
+      EXPECT_FALSE(other->failure());
+      barrier(*other, "well");
+      barrier(comm, "well");
+      barrier(*comm.line(), "well");
+    });
+    for (const auto& outcome : outcomes) EXPECT_TRUE(outcome) << describe(outcome.fault);
+  }
+}
+
+TEST_P(CommConformance, ALineThatNobodyNeedsIsClosedInAnyOrderAndLinesMayComeAndGo) {
+  Comms comms = ranks(3);
+  const auto outcomes = run_as_ranks(comms, [](Comm& comm) {
+    for (int k = 0; k < 300; ++k) {
+      const auto line = comm.line();
+      if (k % 3 == 0) barrier(*line, "used");
+    }
+    barrier(comm, "well");
+  });
+  for (const auto& outcome : outcomes) EXPECT_TRUE(outcome) << describe(outcome.fault);
+}
+
+TEST_P(CommConformance, TooManyLinesAreAnErrorForWhoOpensThem) {
+  Comms comms = ranks(2);
+  const auto outcomes = run_as_ranks(comms, [](Comm& comm) {
+    std::vector<std::unique_ptr<Comm>> lines;
+    const Fault fault = capture([&] {
+                          for (int k = 0; k < 1000; ++k) lines.push_back(comm.line());
+                        }).fault;
+    EXPECT_EQ(fault.code, Code::limit);
+    EXPECT_EQ(lines.size(), 63U);
+    barrier(*lines.back(), "well");
+    lines.clear();
+    barrier(comm, "all closed");
+    barrier(*comm.line(), "well");
+  });
+  for (const auto& outcome : outcomes) EXPECT_TRUE(outcome) << describe(outcome.fault);
+}
+
+TEST_P(CommConformance, ProgressOnALineIsOfThatLine) {
+  for (const int who : {0, 1}) {
+    // A rank whose main thread is stuck is late, however busy its background is.
+    Comms stuck = ranks(3, soon);
+    std::atomic<int> told = 0;
+    run_as_ranks(stuck, [&](Comm& comm) {
+      if (comm.rank() != who) {
+        const Fault fault = capture([&] { barrier(comm, "train"); }).fault;
+        EXPECT_EQ(fault.code, Code::timeout);
+        EXPECT_THAT(fault.what, testing::HasSubstr("rank " + std::to_string(who)));
+        ++told;
+        return;
+      }
+      const auto line = comm.line();
+      while (told < 2) {
+        line->note("write");
+        std::this_thread::sleep_for(Milliseconds(10));
+      }
+    });
+    // A rank whose main thread computes is not late on the line where its background makes progress.
+    Comms busy = ranks(3, std::chrono::seconds(2));
+    const auto outcomes = run_as_ranks(busy, [&](Comm& comm) {
+      const auto line = comm.line();
+      for (int k = 0; comm.rank() == who && k < 50; ++k) {
+        line->note("write, block " + std::to_string(k));
+        std::this_thread::sleep_for(Milliseconds(50));
+      }
+      barrier(*line, "gather proofs");
     });
     for (const auto& outcome : outcomes) EXPECT_TRUE(outcome) << describe(outcome.fault);
   }

@@ -18,6 +18,13 @@ std::pair<std::string, std::string> split(const std::string& invitation) {
   return {invitation.substr(0, space), invitation.substr(space + 1)};
 }
 
+Bytes beat_of(Lines::Number number, const FollowerLine& line) {
+  ByteWriter far;
+  far.put(line.done_bytes);
+  far.put(line.total_bytes);
+  return encode({.kind = Kind::beat, .line = number, .first = line.progress, .text = line.doing, .bytes = far.take()});
+}
+
 }  // namespace
 
 FollowerLoop::FollowerLoop(const std::string& invitation, const SocketOptions& options)
@@ -43,7 +50,7 @@ FollowerLoop::FollowerLoop(const std::string& invitation, const SocketOptions& o
 void FollowerLoop::run() {
   try {
     while (!state.with([](FollowerState& s) { return s.closing; })) turn();
-    send_outbox();
+    speak();
     send(encode(Message{.kind = Kind::bye}));
   } catch (...) {
     break_with(fault_of(std::current_exception()));
@@ -61,8 +68,7 @@ void FollowerLoop::turn() {
   hear_of_connection();
   drained_ = receive();
   if (drained_) lose_a_silent_leader();
-  beat();
-  send_outbox();
+  speak();
 }
 
 void FollowerLoop::wait_for_something() {
@@ -86,9 +92,19 @@ bool FollowerLoop::receive() {
 }
 
 void FollowerLoop::act_on(Message message) {
+  const Lines::Number number = message.line;
+  // Of what the leader says about a line that this rank has closed meanwhile, or not opened yet, nothing is to be done.
+  const auto of_line = [&](auto work) {
+    return state.with([&](FollowerState& s) {
+      const auto line = s.lines.find(number);
+      if (line == s.lines.end()) return false;
+      work(line->second);
+      return true;
+    });
+  };
   const auto take_answer = [&](Outcome<Bytes> answer) {
-    state.with([&](FollowerState& s) {
-      if (std::exchange(s.waiting, false)) s.answer = std::move(answer);
+    of_line([&](FollowerLine& line) {
+      if (std::exchange(line.waiting, false)) line.answer = std::move(answer);
     });
   };
   switch (message.kind) {
@@ -97,17 +113,23 @@ void FollowerLoop::act_on(Message message) {
       state.with([](FollowerState& s) { s.welcome = true; });
       break;
     case Kind::part:
-      if (auto whole = answer_.add(std::move(message), options_.message_limit_bytes)) take_answer({std::move(*whole)});
+      if (!of_line([](FollowerLine&) {})) answers_.erase(number);
+      else if (auto whole = answers_[number].add(std::move(message), options_.message_limit_bytes)) take_answer({std::move(*whole)});
       break;
     case Kind::refusal: take_answer({std::nullopt, decode_fault(message.bytes)}); break;
     case Kind::beat: leader_doing_ = message.text; break;
-    case Kind::abort: break_with(decode_fault(message.bytes)); break;
+    case Kind::abort:
+      if (number == 0) break_with(decode_fault(message.bytes));
+      else of_line([&](FollowerLine& line) { line.broken = decode_fault(message.bytes); });
+      break;
     case Kind::bye:
       state.with([](FollowerState& s) {
         s.leader_left = Fault{.code = Code::peer_lost, .what = "rank 0, the leader, is gone: it left while this rank needs it"};
       });
       break;
-    case Kind::hello: throw Error({.code = Code::corrupt, .what = "what only a follower says"});
+    case Kind::hello:
+    case Kind::open:
+    case Kind::close: throw Error({.code = Code::corrupt, .what = "what only a follower says"});
   }
 }
 
@@ -130,18 +152,19 @@ void FollowerLoop::lose_a_silent_leader() {
   else if (Clock::now() - heard_ > options_.silence) lose_leader("it was silent for " + std::to_string(options_.silence.count()) + " ms");
 }
 
-void FollowerLoop::beat() {
-  if (Clock::now() < next_beat_) return;
-  next_beat_ = Clock::now() + beat_interval(options_);
-  const auto message = state.with([&](FollowerState& s) {
-    return s.welcome ? Message{.kind = Kind::beat, .first = s.progress, .text = s.doing} : hello_of(options_.rank, options_.size);
+// What the rank has to say, and beats when they are due. Both are taken at once, so that no beat on a line goes before the line is opened.
+void FollowerLoop::speak() {
+  const bool due = Clock::now() >= next_beat_;
+  if (due) next_beat_ = Clock::now() + beat_interval(options_);
+  const auto frames = state.with([&](FollowerState& s) {
+    std::vector<Bytes> all = std::exchange(s.outbox, {});
+    if (due && !s.welcome) all.push_back(encode(hello_of(options_.rank, options_.size)));
+    for (const auto& [number, line] : s.lines) {
+      if (due && s.welcome) all.push_back(beat_of(number, line));
+    }
+    return all;
   });
-  send(encode(message));
-}
-
-void FollowerLoop::send_outbox() {
-  const auto outbox = state.with([](FollowerState& s) { return std::exchange(s.outbox, {}); });
-  for (const Bytes& frame : outbox) send(frame);
+  for (const Bytes& frame : frames) send(frame);
 }
 
 void FollowerLoop::send(const Bytes& frame) {
@@ -156,6 +179,13 @@ void FollowerLoop::break_with(const Fault& fault) {
 }
 
 void FollowerLoop::lose_leader(const std::string& how) {
+  if (lost_leader_) return;
+  lost_leader_ = true;
+  // Where only the way from the leader is cut, it learns that this rank gave up.
+  const std::string who = "rank " + std::to_string(options_.rank);
+  send(encode(
+      Message{.kind = Kind::abort,
+              .bytes = encode(Fault{.code = Code::peer_lost, .what = who + " is cut off: it hears nothing of the leader; " + how})}));
   break_with({.code = Code::peer_lost, .what = "rank 0, the leader, is gone: " + how + "; last seen at: " + leader_doing_});
 }
 

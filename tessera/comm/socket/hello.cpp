@@ -3,7 +3,7 @@
 namespace tessera {
 namespace {
 
-constexpr std::string_view protocol = "tessera comm 1";
+constexpr std::string_view protocol = "tessera comm 2";
 
 }  // namespace
 

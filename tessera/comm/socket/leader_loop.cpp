@@ -28,12 +28,14 @@ std::string numeric(const std::string& host) {
 }
 
 Bytes encode_kind(Kind kind) { return encode(Message{.kind = kind}); }
-Bytes encode_abort(const Fault& fault) { return encode(Message{.kind = Kind::abort, .bytes = encode(fault)}); }
+Bytes encode_abort(const Fault& fault, Lines::Number line = 0) {
+  return encode(Message{.kind = Kind::abort, .line = line, .bytes = encode(fault)});
+}
 
 }  // namespace
 
 LeaderLoop::LeaderLoop(const SocketSeat& seat, const SocketOptions& options)
-    : state(LeaderState{.rounds = RoundTable(options.size, options.deadline)}),
+    : state(LeaderState{.lines = Lines(options.size, options.deadline)}),
       options_(options),
       keys_(keys_of_token(seat.token)),
       newcomers_(context_, zmq::socket_type::rep),
@@ -60,7 +62,7 @@ void LeaderLoop::run() {
     say_goodbye();
   } catch (...) {
     const Fault fault = fault_of(std::current_exception());
-    state.with([&](LeaderState& s) { s.rounds.break_with(fault); });
+    state.with([&](LeaderState& s) { s.lines.break_with(fault); });
   }
 }
 
@@ -76,14 +78,17 @@ void LeaderLoop::turn() {
   drained_ = receive();
   if (drained_) lose_the_silent();
   beat();
-  state.with([&](LeaderState& s) { s.rounds.check(Clock::now()); });
+  state.with([&](LeaderState& s) {
+    s.lines.hear(0, Clock::now());
+    s.lines.check(Clock::now());
+  });
   send_outbox();
   tell_if_broken();
 }
 
 void LeaderLoop::wait_for_something() {
   auto until = next_beat_;
-  if (const auto due = state.with([](LeaderState& s) { return s.rounds.check(Clock::now()); })) until = std::min(until, *due);
+  if (const auto due = state.with([](LeaderState& s) { return s.lines.check(Clock::now()); })) until = std::min(until, *due);
   const bool hurry = !drained_ || std::ranges::any_of(peers_, [](const Peer& peer) { return peer.unreachable && !peer.gone; });
   const auto left = std::chrono::ceil<Milliseconds>(until - Clock::now());
   std::vector<zmq::pollitem_t> items{
@@ -113,7 +118,7 @@ void LeaderLoop::take(const std::string& id, std::span<const std::byte> frame) {
   const Outcome<Done> acted = capture([&] { act_on(rank, Outcome(message).or_throw()); });
   if (acted) return;
   state.with([&](LeaderState& s) {
-    s.rounds.break_with({.code = acted.fault.code, .what = "rank " + std::to_string(rank) + " sent " + acted.fault.what});
+    s.lines.break_with({.code = acted.fault.code, .what = "rank " + std::to_string(rank) + " sent " + acted.fault.what});
   });
 }
 
@@ -124,7 +129,7 @@ void LeaderLoop::welcome(const std::string& id, const Message& hello) {
     return;
   }
   Peer& place = peer(*rank.value);
-  const auto broken = state.with([](LeaderState& s) { return s.rounds.broken(); });
+  const auto broken = state.with([](LeaderState& s) { return s.lines.broken(); });
   if (broken || !place.id.empty()) {
     const Fault taken{.code = Code::mismatch, .what = "another process is rank " + std::to_string(*rank.value) + " already"};
     send_to(id, encode_abort(broken.value_or(taken)));
@@ -133,35 +138,55 @@ void LeaderLoop::welcome(const std::string& id, const Message& hello) {
   place.id = id;
   place.heard = Clock::now();
   rank_of_.emplace(id, *rank.value);
-  state.with([&](LeaderState& s) { s.rounds.note(*rank.value, "joined", Clock::now()); });
+  state.with([&](LeaderState& s) { s.lines.at(*rank.value, 0).note(*rank.value, "joined", Clock::now()); });
   send(*rank.value, encode_kind(Kind::welcome));
 }
 
 void LeaderLoop::act_on(int rank, Message message) {
   Peer& from = peer(rank);
   from.heard = Clock::now();
-  const auto rounds = [&](auto work) { state.with([&](LeaderState& s) { work(s.rounds); }); };
+  const auto lines = [&](auto work) { state.with([&](LeaderState& s) { work(s.lines); }); };
+  lines([&](Lines& l) { l.hear(rank, from.heard); });
   switch (message.kind) {
     case Kind::hello: send(rank, encode_kind(Kind::welcome)); break;  // it has not heard yet that it is in
     case Kind::part: {
+      const Lines::Number line = message.line;
       const std::string purpose = message.text;
-      auto whole = from.message.add(std::move(message), options_.message_limit_bytes);
-      rounds([&](RoundTable& r) { whole ? r.arrive(rank, purpose, std::move(*whole), from.heard) : r.progress(rank, from.heard); });
+      lines([&](Lines& l) { l.at(rank, line).progress(rank, from.heard); });
+      auto whole = from.lines[line].message.add(std::move(message), options_.message_limit_bytes);
+      if (whole) lines([&](Lines& l) { l.arrive(rank, line, purpose, std::move(*whole), from.heard); });
       break;
     }
     case Kind::beat:
-      if (message.first == from.progress) break;
-      from.progress = message.first;
-      rounds([&](RoundTable& r) { r.note(rank, message.text, from.heard); });
+      lines([&](Lines& l) {
+        RoundTable& table = l.at(rank, message.line);
+        if (std::exchange(from.lines[message.line].progress, message.first) == message.first) return;
+        ByteReader far(message.bytes);
+        const auto done = far.get<int64_t>();
+        table.note(rank, message.text, done, far.get<int64_t>(), from.heard);
+      });
       break;
-    case Kind::abort: rounds([&](RoundTable& r) { r.break_with(decode_fault(message.bytes)); }); break;
+    case Kind::abort: lines([&](Lines& l) { l.break_with(decode_fault(message.bytes)); }); break;
+    case Kind::open: open_line(rank); break;
+    case Kind::close:
+      lines([&](Lines& l) { l.leave(rank, message.line); });
+      from.lines.erase(message.line);
+      break;
     case Kind::bye:
       from.gone = true;
-      rounds([&](RoundTable& r) { r.leave(rank); });
+      lines([&](Lines& l) { l.leave(rank); });
       break;
     case Kind::welcome:
     case Kind::refusal: throw Error({.code = Code::corrupt, .what = "what only the leader says"});
   }
+}
+
+void LeaderLoop::open_line(int rank) {
+  const auto broken = state.with([&](LeaderState& s) {
+    const Lines::Number line = s.lines.open(rank);
+    return s.lines.at(rank, line).broken() ? std::optional(encode_abort(*s.lines.at(rank, line).broken(), line)) : std::nullopt;
+  });
+  if (broken) send(rank, *broken);
 }
 
 // Called when all that has come is read, so that a last word counts before the closed connection does.
@@ -174,14 +199,14 @@ void LeaderLoop::lose_the_silent() {
     p.gone = true;
     const std::string how =
         p.unreachable ? "its connection closed" : "it was silent for " + std::to_string(options_.silence.count()) + " ms";
-    state.with([&](LeaderState& s) { s.rounds.lose(rank, how); });
+    state.with([&](LeaderState& s) { s.lines.lose(rank, how); });
   }
 }
 
 void LeaderLoop::beat() {
   if (Clock::now() < next_beat_) return;
   next_beat_ = Clock::now() + beat_interval(options_);
-  const Bytes frame = encode(Message{.kind = Kind::beat, .text = state.with([](LeaderState& s) { return s.rounds.doing(0); })});
+  const Bytes frame = encode(Message{.kind = Kind::beat, .text = state.with([](LeaderState& s) { return s.lines.doing(0); })});
   for (int rank = 1; rank < options_.size; ++rank) send(rank, frame);
 }
 
@@ -191,11 +216,11 @@ void LeaderLoop::send_outbox() {
 }
 
 void LeaderLoop::tell_if_broken() {
-  if (told_) return;
-  const auto broken = state.with([](LeaderState& s) { return s.rounds.broken(); });
-  if (!broken) return;
-  told_ = true;
-  for (int rank = 1; rank < options_.size; ++rank) send(rank, encode_abort(*broken));
+  const auto broken = state.with([](LeaderState& s) { return s.lines.broken_lines(); });
+  for (const auto& [line, fault] : broken) {
+    if (!told_.insert(line).second) continue;
+    for (int rank = 1; rank < options_.size; ++rank) send(rank, encode_abort(fault, line));
+  }
 }
 
 void LeaderLoop::send(int rank, const Bytes& frame) {

@@ -3,12 +3,13 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 #include <zmq.hpp>
 
 #include "tessera/base/guarded.h"
-#include "tessera/comm/round_table.h"
+#include "tessera/comm/lines.h"
 #include "tessera/comm/socket/curve.h"
 #include "tessera/comm/socket/service.h"
 #include "tessera/comm/socket/wake.h"
@@ -16,7 +17,7 @@
 namespace tessera {
 
 struct LeaderState {
-  RoundTable rounds;
+  Lines lines;
   std::vector<std::pair<int, Bytes>> outbox = {};  // rank → frame
   bool closing = false;
 };
@@ -36,8 +37,11 @@ class LeaderLoop {
   struct Peer {
     std::string id;  // ZeroMQ's name of its connection; empty until it said hello
     Clock::time_point heard = {};
-    uint64_t progress = 0;
-    Assembly message = {};
+    struct Line {
+      uint64_t progress = 0;
+      Assembly message = {};
+    };
+    std::map<Lines::Number, Line> lines = {};  // those that it has open
     bool unreachable = false;
     bool gone = false;  // left or lost: no more to do with it
   };
@@ -52,6 +56,7 @@ class LeaderLoop {
   void lose_the_silent();
   void beat();
   void send_outbox();
+  void open_line(int rank);
   void tell_if_broken();
   void send(int rank, const Bytes& frame);
   bool send_to(const std::string& id, const Bytes& frame);
@@ -68,7 +73,7 @@ class LeaderLoop {
   Clock::time_point next_beat_ = {};
   Clock::time_point last_turn_ = {};
   bool drained_ = true;  // nothing that has come is unread
-  bool told_ = false;
+  std::set<Lines::Number> told_;  // of which broken lines the followers know
 };
 
 }  // namespace tessera

@@ -10,6 +10,7 @@
 
 #include "tessera/base/deadline.h"
 #include "tessera/comm/socket/socket_comm.h"
+#include "tessera/comm/socket/wake.h"
 #include "tessera/comm/socket/wire.h"
 
 namespace tessera {
@@ -30,6 +31,30 @@ std::optional<Fault> too_large(std::string_view purpose, size_t bytes, const Soc
 
 // A thread that no signal interrupts: they are for the rank's own threads.
 std::thread quiet_thread(std::function<void()> body);
+
+// A loop in its thread: what all lines of a rank share. It says goodbye with the last of them.
+template <class Loop>
+struct Running {
+  template <class Seat>
+  Running(const Seat& seat, const SocketOptions& given) : options(given), loop(seat, given), thread(quiet_thread([this] { loop.run(); })) {}
+  ~Running() {
+    tell([](auto& state) { state.closing = true; });
+    thread.join();
+  }
+  // Changes the state and lets the loop know.
+  template <class Work>
+  void tell(Work work) {
+    const struct Ring {
+      const Wake& wake;
+      ~Ring() { wake.ring(); }
+    } at_the_end{loop.wake};
+    loop.state.with(work);
+  }
+
+  const SocketOptions options;
+  Loop loop;
+  std::thread thread;
+};
 
 // Limits that hold for strangers too.
 void limit_socket(zmq::socket_t& socket);

@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <iterator>
+
 #include "tessera/comm/on_every_rank.h"
 #include "tessera/comm/socket/follower_loop.h"
 #include "tessera/comm/socket/socket_comm.h"
@@ -5,87 +8,99 @@
 namespace tessera {
 namespace {
 
+void wait_to_be_let_in(Running<FollowerLoop>& service) {
+  const SocketOptions& options = service.options;
+  const bool heard = service.loop.state.when(
+      Deadline::after(options.deadline), [](const FollowerState& s) { return s.welcome || s.broken; },
+      [](FollowerState& s) {
+        if (s.broken) throw Error(*s.broken);
+      });
+  if (heard) return;
+  throw Error({.code = Code::timeout,
+               .what = "rank 0, the leader, did not let rank " + std::to_string(options.rank) + " in within " +
+                       std::to_string(options.deadline.count()) + " ms",
+               .hint = "is the leader running, can its address be reached, and is the invitation of this job?"});
+}
+
 class FollowerComm final : public Comm {
  public:
-  FollowerComm(const std::string& invitation, const SocketOptions& options)
-      : options_(options), loop_(invitation, options), thread_(quiet_thread([this] { loop_.run(); })) {}
+  FollowerComm(std::shared_ptr<Running<FollowerLoop>> service, Lines::Number number) : service_(std::move(service)), number_(number) {}
   ~FollowerComm() override {
-    loop_.state.with([](FollowerState& s) { s.closing = true; });
-    loop_.wake.ring();
-    thread_.join();
+    service_->tell([&](FollowerState& s) {
+      s.lines.erase(number_);
+      s.outbox.push_back(encode(Message{.kind = Kind::close, .line = number_}));
+    });
   }
 
-  void wait_to_be_let_in() {
-    const bool heard = loop_.state.when(
-        Deadline::after(options_.deadline), [](const FollowerState& s) { return s.welcome || s.broken; },
-        [](FollowerState& s) {
-          if (s.broken) throw Error(*s.broken);
-        });
-    if (heard) return;
-    throw Error({.code = Code::timeout,
-                 .what = "the leader did not let rank " + std::to_string(options_.rank) + " in within " +
-                         std::to_string(options_.deadline.count()) + " ms",
-                 .hint = "is the leader running, can its address be reached, and is the invitation of this job?"});
-  }
-
-  int rank() const override { return options_.rank; }
-  int size() const override { return options_.size; }
+  int rank() const override { return service_->options.rank; }
+  int size() const override { return service_->options.size; }
 
   Bytes round(std::string_view purpose, Bytes mine, const Combine&) override {
-    if (const auto fault = too_large(purpose, mine.size(), options_)) abort(*fault);
-    std::vector<Bytes> frames = encode_parts(purpose, mine);
-    loop_.state.with([&](FollowerState& s) {
-      throw_if_broken(s);
-      s.outbox = std::move(frames);
-      s.waiting = true;
+    if (const auto fault = too_large(purpose, mine.size(), service_->options)) abort(*fault);
+    std::vector<Bytes> frames = encode_parts(number_, purpose, mine);
+    service_->tell([&](FollowerState& s) {
+      if (const auto fault = failure_in(s)) throw Error(*fault);
+      std::ranges::move(frames, std::back_inserter(s.outbox));
+      line(s).waiting = true;
     });
-    loop_.wake.ring();
     return wait_for_answer().or_throw();
   }
 
-  void note(std::string_view doing) override {
-    loop_.state.with([&](FollowerState& s) {
-      s.doing = doing;
-      ++s.progress;
+  void note(std::string_view doing, int64_t done_bytes, int64_t total_bytes) override {
+    service_->loop.state.with([&](FollowerState& s) {
+      FollowerLine& mine = line(s);
+      mine.doing = doing;
+      mine.done_bytes = done_bytes;
+      mine.total_bytes = total_bytes;
+      ++mine.progress;
     });
   }
 
   void abort(const Fault& fault) override {
-    loop_.state.with([&](FollowerState& s) {
+    service_->tell([&](FollowerState& s) {
       if (s.broken) return;
       s.broken = fault;
       s.outbox.push_back(encode(Message{.kind = Kind::abort, .bytes = encode(fault)}));
     });
-    loop_.wake.ring();
   }
 
   std::optional<Fault> failure() override {
-    return loop_.state.with([](FollowerState& s) { return s.broken ? s.broken : s.leader_left; });
+    return service_->loop.state.with([&](FollowerState& s) { return failure_in(s); });
+  }
+
+  std::unique_ptr<Comm> line() override {
+    Lines::Number opened = 0;
+    service_->tell([&](FollowerState& s) {
+      if (s.lines.size() >= most_lines) throw Error(too_many_lines(rank()));
+      opened = s.next_line++;
+      s.lines[opened].doing = "opened line " + std::to_string(opened);
+      s.outbox.push_back(encode(Message{.kind = Kind::open, .line = opened}));
+    });
+    return std::make_unique<FollowerComm>(service_, opened);
   }
 
  private:
-  static void throw_if_broken(const FollowerState& s) {
-    if (s.broken) throw Error(*s.broken);
-    if (s.leader_left) throw Error(*s.leader_left);
+  FollowerLine& line(FollowerState& s) const { return s.lines.at(number_); }
+  std::optional<Fault> failure_in(FollowerState& s) const {
+    if (s.broken) return s.broken;
+    return line(s).broken ? line(s).broken : s.leader_left;
   }
 
   // The leader keeps the deadline, and this rank's loop watches the leader: one of them ends the wait.
   Outcome<Bytes> wait_for_answer() {
     Outcome<Bytes> answer;
-    const auto ready = [](const FollowerState& s) { return s.answer || s.broken || s.leader_left; };
+    const auto ready = [&](FollowerState& s) { return line(s).answer || failure_in(s); };
     const auto take = [&](FollowerState& s) {
-      if (!s.answer) throw_if_broken(s);
-      answer = std::move(*s.answer);
-      s.answer.reset();
+      if (!line(s).answer) throw Error(*failure_in(s));
+      answer = *std::exchange(line(s).answer, std::nullopt);
     };
-    while (!loop_.state.when(Deadline::after(options_.deadline), ready, take)) {
+    while (!service_->loop.state.when(Deadline::after(service_->options.deadline), ready, take)) {
     }
     return answer;
   }
 
-  const SocketOptions options_;
-  FollowerLoop loop_;
-  std::thread thread_;
+  const std::shared_ptr<Running<FollowerLoop>> service_;
+  const Lines::Number number_;
 };
 
 }  // namespace
@@ -93,9 +108,9 @@ class FollowerComm final : public Comm {
 std::unique_ptr<Comm> socket_follower(const std::string& invitation, const SocketOptions& options) {
   check_options(options);
   if (options.rank == 0) throw Error({.code = Code::invalid_argument, .what = "rank 0 leads and cannot follow"});
-  auto comm = std::make_unique<FollowerComm>(invitation, options);
-  comm->wait_to_be_let_in();
-  return comm;
+  auto service = std::make_shared<Running<FollowerLoop>>(invitation, options);
+  wait_to_be_let_in(*service);
+  return std::make_unique<FollowerComm>(std::move(service), 0);
 }
 
 }  // namespace tessera

@@ -14,6 +14,7 @@ std::string_view at_most(std::string_view text, size_t most_bytes) { return text
 Bytes encode(const Message& message) {
   ByteWriter out;
   out.put(message.kind);
+  out.put(message.line);
   out.put(message.first);
   out.put(message.second);
   out.put_string(at_most(message.text, longest_text_bytes));
@@ -26,6 +27,7 @@ Message decode_message(std::span<const std::byte> frame) {
   Message message;
   message.kind = in.get<Kind>();
   if (message.kind > Kind::bye) throw Error({.code = Code::corrupt, .what = "a message of an unknown kind"});
+  message.line = in.get<uint32_t>();
   message.first = in.get<uint64_t>();
   message.second = in.get<uint64_t>();
   message.text = in.get_string();
@@ -34,13 +36,14 @@ Message decode_message(std::span<const std::byte> frame) {
   return message;
 }
 
-std::vector<Bytes> encode_parts(std::string_view purpose, const Bytes& message) {
+std::vector<Bytes> encode_parts(uint32_t line, std::string_view purpose, const Bytes& message) {
   std::vector<Bytes> frames;
   size_t offset = 0;
   do {
     const size_t count = std::min(message.size() - offset, static_cast<size_t>(part_bytes));
     const auto begin = message.begin() + static_cast<std::ptrdiff_t>(offset);
     frames.push_back(encode({.kind = Kind::part,
+                             .line = line,
                              .first = message.size(),
                              .second = offset,
                              .text = std::string(purpose),

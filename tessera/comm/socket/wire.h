@@ -18,13 +18,16 @@ enum class Kind : uint8_t {
   welcome,  // leader: you are in
   part,     // a piece of a round's message, or of its answer: first = length of the whole, second = offset, text = purpose
   refusal,  // leader: the answer of a round whose Combine threw: bytes = the fault
-  beat,     // text = what the sender is doing, first = how often a follower has made progress
-  abort,    // the job is broken: bytes = the fault
-  bye,      // the Comm is closing
+  beat,     // text = what the sender is doing, first = how often a follower has made progress on the line, bytes = how far it is
+  abort,    // the job is broken, or the line alone where it is not 0: bytes = the fault
+  open,     // follower: it opened its next line
+  close,    // follower: it closed the line
+  bye,      // the Comm is closing, with all lines
 };
 
 struct Message {
   Kind kind = Kind::beat;
+  uint32_t line = 0;
   uint64_t first = 0;
   uint64_t second = 0;
   std::string text = {};
@@ -35,7 +38,7 @@ Bytes encode(const Message& message);
 Message decode_message(std::span<const std::byte> frame);
 
 // The frames that carry `message`.
-std::vector<Bytes> encode_parts(std::string_view purpose, const Bytes& message);
+std::vector<Bytes> encode_parts(uint32_t line, std::string_view purpose, const Bytes& message);
 
 // Puts the parts of one message together again.
 class Assembly {

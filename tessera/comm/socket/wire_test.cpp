@@ -22,7 +22,7 @@ TEST(Parts, OfAMessageOfAnyLengthMakeItWholeAgain) {
     Assembly assembly;
     for (int twice = 0; twice < 2; ++twice) {
       std::optional<Bytes> whole;
-      for (const Bytes& frame : encode_parts("save", message)) {
+      for (const Bytes& frame : encode_parts(0, "save", message)) {
         EXPECT_FALSE(whole);
         EXPECT_LT(frame.size(), static_cast<size_t>(frame_limit_bytes));
         whole = assembly.add(decode_message(frame), no_limit);

@@ -1,0 +1,264 @@
+#include "tessera/checkpoint/verify.h"
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <set>
+#include <thread>
+
+#include "tessera/checkpoint/place.h"
+#include "tessera/format/dcp.h"
+
+namespace tessera {
+namespace {
+
+constexpr int most_threads = 256;
+constexpr int64_t piece_bytes = int64_t{1} << 20;
+
+Path below(const Path& directory, const std::string& name) { return directory.empty() ? name : directory + "/" + name; }
+
+// The ranges of one file that somebody's data lies in.
+struct Range {
+  int64_t begin_bytes = 0;
+  int64_t end_bytes = 0;
+  std::string key;
+};
+using Ranges = std::map<std::string, std::vector<Range>>;  // by file
+
+Ranges ranges_of(const Manifest& manifest) {
+  Ranges ranges;
+  const auto add = [&](const std::string& key, const Extent& at) {
+    ranges[at.file].push_back({at.offset_bytes, at.offset_bytes + at.length_bytes, key});
+  };
+  for (const auto& [key, entry] : manifest.entries) {
+    if (const auto* object = std::get_if<ObjectEntry>(&entry.is)) add(key, object->at);
+    else
+      for (const Chunk& chunk : std::get<TensorEntry>(entry.is).chunks) add(key, chunk.at);
+  }
+  return ranges;
+}
+
+std::vector<std::string> keys_in(const std::vector<Range>& ranges, int64_t begin, int64_t end) {
+  std::set<std::string> keys;
+  for (const Range& range : ranges) {
+    if (range.begin_bytes < end && begin < range.end_bytes) keys.insert(range.key);
+  }
+  return {keys.begin(), keys.end()};
+}
+
+// What came of one file or one item.
+struct Found {
+  int64_t total_bytes = 0;
+  int64_t verified_bytes = 0;
+  std::vector<Damage> damage;
+};
+
+// Does every job, on as many threads, and adds up what they found, in the order of the jobs.
+void for_all(size_t jobs, int threads, VerifyReport& report, const std::function<Found(size_t)>& work) {
+  std::vector<Outcome<Found>> all(jobs);
+  std::atomic<size_t> next = 0;
+  const auto run = [&] {
+    for (size_t job = next++; job < jobs; job = next++) all[job] = capture([&] { return work(job); });
+  };
+  std::vector<std::thread> others;
+  for (int t = 1; t < std::min<int>(threads, static_cast<int>(jobs)); ++t) others.emplace_back(run);
+  run();
+  for (std::thread& other : others) other.join();
+  for (auto& outcome : all) {
+    Found found = std::move(outcome).or_throw();
+    report.total_bytes += found.total_bytes;
+    report.verified_bytes += found.verified_bytes;
+    std::ranges::move(found.damage, std::back_inserter(report.damage));
+  }
+}
+
+Found check_file(const Storage& storage, const Path& directory, const std::string& name, const format::Sidecar& sidecar,
+                 const std::vector<Range>& ranges, Depth depth) {
+  Found found;
+  const auto opened = capture([&] {
+    std::shared_ptr<const ByteSource> file = storage.open(below(directory, name));
+    found.total_bytes = file->size_bytes();
+    check_length(sidecar, name, *file);
+    return file;
+  });
+  if (!opened) {
+    found.damage.push_back({opened.fault, keys_in(ranges, 0, INT64_MAX)});
+    return found;
+  }
+  if (depth == Depth::names_and_sizes) return found;
+  const ByteSource& file = **opened.value;
+  const auto& digests = sidecar.files.at(name).blocks;
+  Bytes block(static_cast<size_t>(std::min(sidecar.block_bytes, file.size_bytes())));
+  for (size_t b = 0; b < digests.size(); ++b) {
+    const int64_t begin = static_cast<int64_t>(b) * sidecar.block_bytes;
+    const auto piece = std::span(block).first(static_cast<size_t>(std::min(sidecar.block_bytes, file.size_bytes() - begin)));
+    const auto end = begin + static_cast<int64_t>(piece.size());
+    const auto read = capture([&] { file.read(begin, piece); });
+    if (!read) {
+      found.damage.push_back({read.fault, keys_in(ranges, begin, end)});
+    } else if (digest(piece) != digests[b]) {
+      Fault fault{.code = Code::corrupt,
+                  .what = "bytes " + std::to_string(begin) + " to " + std::to_string(end) + " are not those that were published",
+                  .file = below(directory, name),
+                  .offset_bytes = begin};
+      found.damage.push_back({std::move(fault), keys_in(ranges, begin, end)});
+    } else {
+      found.verified_bytes += static_cast<int64_t>(piece.size());
+    }
+  }
+  return found;
+}
+
+// The bytes of the item that its archive's CRC-32 vouches for, read and compared. They may be more than the item takes in the file,
+// where that is compressed.
+int64_t check_data(const OpenItem& open) {
+  if (!open.tensor.data_crc) return 0;
+  uint32_t crc = 0;
+  Bytes piece(static_cast<size_t>(std::min(piece_bytes, open.tensor.data_bytes)));
+  for (int64_t at = 0; at < open.tensor.data_bytes;) {
+    const auto part = std::span(piece).first(static_cast<size_t>(std::min(piece_bytes, open.tensor.data_bytes - at)));
+    open.item->read(open.tensor.data_offset_bytes + at, part);
+    crc = crc32(part, crc);
+    at += static_cast<int64_t>(part.size());
+  }
+  if (crc != *open.tensor.data_crc)
+    throw corrupt_at(*open.item, open.tensor.data_offset_bytes, "the data's CRC-32 differs from the archive's");
+  return open.tensor.data_bytes;
+}
+
+// An item of a checkpoint without a sidecar, as far as the depth asks.
+struct Item {
+  const std::string* key;
+  const Entry* entry;
+  const Chunk* chunk;  // none for an object
+};
+
+Found check_item(const Items& items, const Item& item) {
+  Found found;
+  const auto checked = capture([&] {
+    if (!item.chunk) {
+      const auto& entry = std::get<ObjectEntry>(item.entry->is);
+      items.object(*item.key, entry);
+      return entry.at.length_bytes;
+    }
+    return std::min(check_data(items.tensor(*item.key, std::get<TensorEntry>(item.entry->is), *item.chunk)), item.chunk->at.length_bytes);
+  });
+  if (checked) found.verified_bytes = *checked.value;
+  else found.damage.push_back({checked.fault, {*item.key}});
+  return found;
+}
+
+std::vector<Item> items_of(const Manifest& manifest) {
+  std::vector<Item> items;
+  for (const auto& [key, entry] : manifest.entries) {
+    if (std::holds_alternative<ObjectEntry>(entry.is)) items.push_back({&key, &entry, nullptr});
+    else
+      for (const Chunk& chunk : std::get<TensorEntry>(entry.is).chunks) items.push_back({&key, &entry, &chunk});
+  }
+  return items;
+}
+
+// Files that nothing but their length is known of.
+void check_lengths(const Storage& storage, const Path& directory, const Ranges& ranges, VerifyReport& report) {
+  for (const auto& [name, parts] : ranges) {
+    const int64_t needed = std::ranges::max(parts, {}, &Range::end_bytes).end_bytes;
+    Found found;
+    const auto opened = capture([&] {
+      const auto file = storage.open(below(directory, name));
+      report.total_bytes += file->size_bytes();
+      if (file->size_bytes() < needed) throw corrupt_at(*file, file->size_bytes(), "file ends early");
+    });
+    if (!opened) report.damage.push_back({opened.fault, keys_in(parts, 0, INT64_MAX)});
+  }
+}
+
+void check_without_sidecar(const Storage& storage, const Path& directory, const Opened& opened, const VerifyOptions& options,
+                           VerifyReport& report) {
+  const Ranges ranges = ranges_of(opened.manifest);
+  check_lengths(storage, directory, ranges, report);
+  if (options.depth == Depth::names_and_sizes || !report.damage.empty()) return;
+  const std::vector<Item> items = items_of(opened.manifest);
+  for_all(items.size(), options.threads, report, [&](size_t i) { return check_item(*opened.items, items[i]); });
+}
+
+void check_with_sidecar(const Storage& storage, const Path& directory, const Opened& opened, const HeadBytes& head,
+                        const VerifyOptions& options, VerifyReport& report) {
+  const Ranges ranges = ranges_of(opened.manifest);
+  const int64_t head_bytes = static_cast<int64_t>(head.metadata.size() + head.sidecar.size());
+  report.total_bytes += head_bytes;
+  report.verified_bytes += head_bytes;
+  std::vector<std::string> names;
+  for (const auto& [name, file] : opened.sidecar->files) names.push_back(name);
+  for_all(names.size(), options.threads, report, [&](size_t i) {
+    const auto found = ranges.find(names[i]);
+    return check_file(storage, directory, names[i], *opened.sidecar, found == ranges.end() ? std::vector<Range>{} : found->second,
+                      options.depth);
+  });
+}
+
+// Names in the directory that are none of `known`.
+std::vector<std::string> others(const Storage& storage, const Path& directory, const std::set<std::string>& known) {
+  std::vector<std::string> names;
+  for (const DirectoryEntry& entry : storage.list(directory)) {
+    if (!known.contains(entry.name)) names.push_back(entry.name);
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
+void verify_dcp(const std::shared_ptr<const Storage>& storage, const Path& path, const VerifyOptions& options, VerifyReport& report) {
+  const auto head = capture([&] { return read_head(*storage, path, options.limits); });
+  if (!head && head.fault.code == Code::not_found) throw Error(head.fault);
+  const auto opened = capture([&] { return open_with(storage, path, Outcome(head).or_throw(), {.limits = options.limits}); });
+  if (!opened) {
+    report.damage.push_back({opened.fault});
+    return;
+  }
+  report.save_id = opened.value->manifest.save_id;
+  report.has_sidecar = opened.value->sidecar != nullptr;
+  std::set<std::string> known{format::metadata_file, format::sidecar_file};
+  for (const auto& [file, ranges] : ranges_of(opened.value->manifest)) known.insert(file);
+  report.files = static_cast<int64_t>(known.size()) - !report.has_sidecar;
+  report.strangers = others(*storage, path, known);
+  if (report.has_sidecar) return check_with_sidecar(*storage, path, *opened.value, *head.value, options, report);
+  report.total_bytes += static_cast<int64_t>(head.value->metadata.size());
+  check_without_sidecar(*storage, path, *opened.value, options, report);
+}
+
+// Everything else is opened as a reader would, for each rank where each saved for itself.
+void verify_other(const std::shared_ptr<const Storage>& storage, const Path& path, const VerifyOptions& options, VerifyReport& report) {
+  const int ranks = report.format == Format::dcp_rank_local ? rank_local_ranks(*storage, path) : 1;
+  const bool one_file =
+      report.format == Format::torch_save || (report.format == Format::safetensors && capture([&] { storage->open(path); }));
+  const size_t slash = path.rfind('/');
+  const Path directory = !one_file ? path : slash == std::string::npos ? "" : path.substr(0, slash);
+  for (int rank = 0; rank < ranks; ++rank) {
+    const auto opened = capture([&] { return open_at(storage, path, {.rank = rank, .limits = options.limits}); });
+    if (!opened) {
+      report.damage.push_back({opened.fault});
+      continue;
+    }
+    report.files += static_cast<int64_t>(ranges_of(opened.value->manifest).size());
+    check_without_sidecar(*storage, directory, *opened.value, options, report);
+  }
+}
+
+}  // namespace
+
+VerifyReport verify(std::shared_ptr<const Storage> storage, const Path& path, const VerifyOptions& options) {
+  if (options.threads < 1 || options.threads > most_threads)
+    throw Error({.code = Code::invalid_argument, .what = "threads from 1 to " + std::to_string(most_threads)});
+  VerifyReport report;
+  report.format = format_at(*storage, path);
+  if (report.format == Format::dcp) verify_dcp(storage, path, options, report);
+  else verify_other(storage, path, options, report);
+  report.unverified_bytes = std::max<int64_t>(0, report.total_bytes - report.verified_bytes);
+  return report;
+}
+
+VerifyReport verify(const std::string& path, const VerifyOptions& options) {
+  const Place place = place_of(path);
+  return verify(std::make_shared<LocalStorage>(place.parent), place.name, options);
+}
+
+}  // namespace tessera

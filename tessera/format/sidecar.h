@@ -1,0 +1,46 @@
+// tessera/format/sidecar.h: the file `.tessera` beside `.metadata`: what every byte of a checkpoint was when it was published.
+// Stock PyTorch ignores it. Layout, byte by byte, in docs/format.md.
+// Promises    decode() accepts exactly what encode() writes: the file ends with a digest of all before it.
+// Errors      Error(corrupt, unsupported or limit) that names the file. Nothing is allocated from a number that the file's own size
+//             does not bear out.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tessera/base/bytes.h"
+#include "tessera/base/digest.h"
+
+namespace tessera::format {
+
+inline constexpr const char* sidecar_file = ".tessera";
+// The version that `.metadata` promises by its name tag, and that the sidecar itself carries.
+inline constexpr int sidecar_version = 1;
+
+// Of one file: its length, and a digest of each block. All blocks are as long, but for the last.
+struct FileDigests {
+  int64_t length_bytes = 0;
+  std::vector<Digest> blocks;
+  bool operator==(const FileDigests&) const = default;
+};
+
+struct Sidecar {
+  std::string save_id;
+  int64_t metadata_bytes = 0;
+  Digest metadata = {};      // of all of `.metadata`
+  int64_t block_bytes = 0;   // of every file's blocks: a power of two from 4 KiB to 64 MiB
+  std::map<std::string, FileDigests> files;  // by name, as in `.metadata`; `.metadata` itself is not among them
+  std::map<std::string, double> metrics;     // what the trainer measured at this step ("loss")
+  bool operator==(const Sidecar&) const = default;
+};
+
+// How many blocks a file of this length has.
+int64_t block_count(int64_t length_bytes, int64_t block_bytes);
+
+Bytes encode_sidecar(const Sidecar& sidecar);
+Sidecar decode_sidecar(std::span<const std::byte> bytes);
+
+}  // namespace tessera::format

@@ -1,0 +1,114 @@
+// Blocks against the archives that they are cut from: for every way to cut, the file and its digests are those of one written in one piece.
+#include "tessera/transfer/block_file.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tessera/format/item.h"
+#include "tessera/storage/memory_storage.h"
+
+namespace tessera {
+namespace {
+
+// Items of these data sizes, as bytes of int8, and what the file must be.
+struct Made {
+  std::vector<Bytes> data;
+  std::vector<ItemPlace> places;
+  Bytes expected;
+};
+
+Made make(const std::vector<int64_t>& sizes) {
+  Made made;
+  for (const int64_t size : sizes) {
+    Bytes data(static_cast<size_t>(size));
+    for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>((i + made.expected.size()) * 2654435761U >> 9);
+    const Sizes shape{size};
+    const auto at = static_cast<int64_t>(made.expected.size());
+    const format::ItemFrame frame = format::item_frame(DType::int8, shape);
+    for (const Bytes& part :
+         {format::item_head(DType::int8, shape, crc32(data)), data, format::item_tail(DType::int8, shape, crc32(data))}) {
+      made.expected.insert(made.expected.end(), part.begin(), part.end());
+    }
+    made.places.push_back(
+        {at, at + frame.data_offset_bytes, at + frame.data_offset_bytes + size, at + frame.length_bytes, DType::int8, shape});
+    made.data.push_back(std::move(data));
+  }
+  return made;
+}
+
+// In runs of at most `run_bytes`, as strided memory would give them.
+void put(BlockCutter& cutter, const Made& made, size_t run_bytes) {
+  for (size_t k = 0; k < made.data.size(); ++k) {
+    cutter.put(format::item_head(DType::int8, made.places[k].sizes, 0));
+    std::span<const std::byte> data = made.data[k];
+    for (; !data.empty(); data = data.subspan(std::min(run_bytes, data.size()))) cutter.put(data.first(std::min(run_bytes, data.size())));
+    cutter.put(format::item_tail(DType::int8, made.places[k].sizes, 0));
+  }
+  cutter.finish();
+}
+
+Bytes content(const MemoryStorage& storage) {
+  const auto source = storage.open("f");
+  Bytes bytes(static_cast<size_t>(source->size_bytes()));
+  source->read(0, bytes);
+  return bytes;
+}
+
+// Sizes that put heads, data and tails on every side of the edges of blocks.
+std::vector<std::vector<int64_t>> cases() {
+  std::vector<std::vector<int64_t>> all{{}, {0}, {1}, {0, 0, 0}, {5, 7, 0, 9}, {3 * block_bytes}, {block_bytes, 1, 2 * block_bytes, 0, 3}};
+  const int64_t head = format::item_frame(DType::int8, Sizes{block_bytes}).data_offset_bytes;
+  for (int64_t shift = -head - 400; shift <= 400; shift += 37) {
+    all.push_back({block_bytes + shift, 2 * block_bytes, 10});
+    all.push_back({block_bytes - head + shift, 3, block_bytes, 5});
+  }
+  return all;
+}
+
+TEST(BlockFile, IsTheFileThatOnePieceWouldBeAndProvesEveryBlock) {
+  for (const auto& sizes : cases()) {
+    const Made made = make(sizes);
+    for (const bool borrow : {true, false}) {
+      for (const size_t run : {size_t{100'003}, size_t{8} << 20}) {
+        MemoryStorage storage;
+        SlabRing ring(least_slabs, block_bytes);
+        int64_t told = 0;
+        BlockFile file(storage.create("f"), made.places, [&](int64_t bytes) { told = bytes; });
+        BlockCutter cutter(ring, borrow, [&](Block block) { file.take(std::move(block)); });
+        put(cutter, made, run);
+        EXPECT_EQ(file.close(), static_cast<int64_t>(made.expected.size()));
+        EXPECT_EQ(told, static_cast<int64_t>(made.expected.size()));
+        EXPECT_TRUE(content(storage) == made.expected);
+        std::vector<Digest> digests;
+        for (size_t at = 0; at < made.expected.size(); at += block_bytes) {
+          digests.push_back(digest(std::span(made.expected).subspan(at, std::min<size_t>(block_bytes, made.expected.size() - at))));
+        }
+        EXPECT_EQ(file.digests(), digests);
+        EXPECT_EQ(ring.waits(), 0);
+      }
+    }
+  }
+}
+
+TEST(BlockFile, AFailedWriteIsThrownAndEverySlabComesBack) {
+  class Full final : public FileWriter {
+   public:
+    void write(int64_t offset_bytes, std::span<const std::byte>) override {
+      throw Error({.code = Code::no_space, .what = "write", .offset_bytes = offset_bytes});
+    }
+    int64_t close() override { return 0; }
+  };
+  const Made made = make({3 * block_bytes + 5});
+  SlabRing ring(least_slabs, block_bytes);
+  {
+    BlockFile file(std::make_unique<Full>(), made.places);
+    BlockCutter cutter(ring, false, [&](Block block) { file.take(std::move(block)); });
+    EXPECT_EQ(capture([&] { put(cutter, made, block_bytes); }).fault.code, Code::no_space);
+  }
+  std::vector<Slab> all;
+  for (int k = 0; k < least_slabs; ++k) all.push_back(ring.acquire());
+  EXPECT_EQ(ring.waits(), 0);
+}
+
+}  // namespace
+}  // namespace tessera

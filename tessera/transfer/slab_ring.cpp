@@ -1,0 +1,69 @@
+#include "tessera/transfer/slab_ring.h"
+
+#include <algorithm>
+#include <new>
+
+namespace tessera {
+namespace {
+
+constexpr std::align_val_t alignment{4096};  // a page: what direct writes ask for
+
+}  // namespace
+
+Slab::~Slab() {
+  if (data_) ring_->give_back(data_);
+}
+
+void SlabRing::Aligned::operator()(std::byte* data) const { ::operator delete(data, alignment); }
+
+SlabRing::SlabRing(int count, int64_t slab_bytes) : count_(count), slab_bytes_(slab_bytes) {}
+
+Slab SlabRing::acquire() {
+  std::byte* data = nullptr;
+  const auto can = [&](const State& state) { return state.stopped || !state.free.empty() || state.out < count_; };
+  state_.with([&](State& state) { state.waits += !can(state); });
+  state_.when(Deadline::after(Milliseconds::max()), can, [&](State& state) {
+    if (state.stopped) throw Error(*state.stopped);
+    if (state.free.empty()) {
+      state.free.reserve(state.all.size() + 1);  // so that giving back needs no memory and cannot fail
+      state.all.emplace_back(static_cast<std::byte*>(::operator new(static_cast<size_t>(slab_bytes_), alignment)));
+      data = state.all.back().get();
+    } else {
+      data = state.free.back();
+      state.free.pop_back();
+    }
+    state.most_out = std::max(state.most_out, ++state.out);
+  });
+  return Slab(*this, data);
+}
+
+void SlabRing::stop(const Fault& fault) {
+  state_.with([&](State& state) {
+    if (!state.stopped) state.stopped = fault;
+  });
+}
+
+void SlabRing::restart() {
+  state_.with([](State& state) {
+    state.most_out = state.out;
+    state.waits = 0;
+    state.stopped.reset();
+  });
+}
+
+int64_t SlabRing::peak_bytes() const {
+  return state_.with([&](State& state) { return state.most_out * slab_bytes_; });
+}
+
+int64_t SlabRing::waits() const {
+  return state_.with([](State& state) { return state.waits; });
+}
+
+void SlabRing::give_back(std::byte* data) noexcept {
+  state_.with([&](State& state) {
+    state.free.push_back(data);
+    --state.out;
+  });
+}
+
+}  // namespace tessera
