@@ -132,6 +132,16 @@ bool Job::save_step(int64_t step, int keep_last) {
   });
 }
 
+bool Job::save_next_step(int keep_last) {
+  Step newest = 0;
+  for (const Promise& promise : promises_) newest = std::max(newest, step_named(promise.path).value_or(0));
+  return save_step(newest + 1, keep_last);
+}
+
+bool Job::convert_anew(const Path& from, const std::string& ending) {
+  return convert(from, "again-" + std::to_string(promises_.size()) + ending);
+}
+
 bool Job::convert(const Path& from, const Path& to, int files) {
   const auto source = std::ranges::find(promises_, from, &Promise::path);
   const bool objects = format_named(to) != Format::safetensors;

@@ -35,7 +35,9 @@ class Job {
   // Each returns whether it was acknowledged on any rank; `fault()` says why not.
   bool save(const Path& path, Replace replace = Replace::never);
   bool save_step(int64_t step, int keep_last = 0);
+  bool save_next_step(int keep_last = 0);  // one that nobody tried before
   bool convert(const Path& from, const Path& to, int files = 1);  // by one process alone
+  bool convert_anew(const Path& from, const std::string& ending);  // to a name that nobody tried before
   // Loads `path`, and tells whether every rank got that version, bit for bit; Error(internal) stands in faults() if one got anything else.
   bool load(const Path& path, int64_t version);
 
