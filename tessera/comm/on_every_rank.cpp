@@ -86,6 +86,9 @@ Fault decode_fault(std::span<const std::byte> bytes) {
   fault.what = in.get_string();
   fault.file = in.get_string();
   fault.hint = in.get_string();
+  // Those that no build of ours knows have no name.
+  if (name(fault.code) == std::string_view("unknown") || name(fault.phase) == std::string_view("unknown"))
+    throw Error({.code = Code::corrupt, .what = "a message holds a fault of an unknown kind"});
   return fault;
 }
 

@@ -118,6 +118,17 @@ TEST(OnLeader, RunsOnTheLeaderAloneAndEveryRankGetsItsBytes) {
   for (const auto& outcome : outcomes) EXPECT_EQ(as_text(outcome.value.value()), "step 7");
 }
 
+TEST(Fault, OfAnUnknownCodeOrPhaseIsNoFault) {
+  const Bytes good = encode(Fault{.code = Code::internal, .what = "w", .phase = Phase::train});
+  EXPECT_EQ(decode_fault(good).what, "w");
+  for (const size_t at : {size_t{0}, sizeof(Code) + sizeof(int64_t) + 2 * sizeof(int32_t)}) {
+    Bytes bad = good;
+    bad[at] = std::byte{200};
+    const auto outcome = capture([&] { return decode_fault(bad); });
+    EXPECT_EQ(outcome.fault.code, Code::corrupt) << "at byte " << at;
+  }
+}
+
 TEST(ThroughLeader, DoesNotLeadWhereOneRankFailed) {
   Comms comms = thread_comms(3);
   std::atomic<bool> led = false;
