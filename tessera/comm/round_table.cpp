@@ -29,9 +29,10 @@ void RoundTable::arrive(int rank, std::string_view purpose, Bytes message, Time 
     purpose_ = purpose;
     waiting_since_ = now;
   } else if (purpose_ != purpose) {
+    const auto other = std::ranges::find_if(ranks_, &Rank::here) - ranks_.begin();
     return break_with({.code = Code::internal,
-                       .what = "ranks took different ways: round " + std::to_string(number_) + " is '" + purpose_ + "' on others and '" +
-                               std::string(purpose) + "' on rank " + std::to_string(rank)});
+                       .what = "ranks took different ways: round " + std::to_string(number_) + " is '" + purpose_ + "' on rank " +
+                               std::to_string(other) + " and '" + std::string(purpose) + "' on rank " + std::to_string(rank)});
   }
   at(rank).message = std::move(message);
   at(rank).here = true;

@@ -127,9 +127,8 @@ class Rank:
 
     def go(self):
         try:
-            self.process.stdin.write("go\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
+            os.write(self.process.stdin.fileno(), b"go\n")
+        except BrokenPipeError:  # it is gone
             pass
 
     def strike(self, number):
@@ -262,13 +261,9 @@ def run_case(program, template, size, verb, who, action, point):
         for r in judged:
             if ranks[r].result() == goal:
                 continue
-            # Where a way is cut, both of its ends are right to blame the other.
-            if action not in CUTS:
-                expect_named(ranks[r].result(), r, {who}, set())
-            elif r == who:
-                expect_named(ranks[r].result(), r, set(range(size)) - {who} if who == 0 else {0, who}, set())
-            else:
-                expect_named(ranks[r].result(), r, {who}, set(range(1, size)) if who == 0 else {0})
+            # Where a way is cut, either end is right to blame the other, and to tell the rest.
+            ends = {who} if action not in CUTS else set(range(size)) if who == 0 else {0, who}
+            expect_named(ranks[r].result(), r, {who} if r != who and who != 0 else ends, ends)
         told = verb == "save" and any(ranks[r].result() == goal for r in judged)
         latest = check_latest(place, told)
         after = place.alone("save", "--step", str(latest + 1), "--salt", "7")

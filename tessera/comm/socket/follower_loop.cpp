@@ -39,6 +39,7 @@ FollowerLoop::FollowerLoop(const std::string& invitation, const SocketOptions& o
   if (zmq_socket_monitor(dealer_.handle(), monitor_name, ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) != 0) {
     throw Error(os_fault(zmq_errno(), "watch a connection"));
   }
+  monitor_.set(zmq::sockopt::rcvhwm, 0);  // ZeroMQ's own thread would wait for us else
   monitor_.connect(monitor_name);
   try {
     dealer_.connect(endpoint);
@@ -55,6 +56,7 @@ void FollowerLoop::run() {
   } catch (...) {
     break_with(fault_of(std::current_exception()));
   }
+  zmq_socket_monitor(dealer_.handle(), nullptr, 0);  // no events after this, for which nobody would be there
   // Nobody reads what lingers for a leader that is gone or never came.
   const bool heard_by_leader = !disconnected_ && state.with([](FollowerState& s) { return s.welcome && !s.leader_left; });
   dealer_.set(zmq::sockopt::linger, heard_by_leader ? static_cast<int>(follower_linger.count()) : 0);
