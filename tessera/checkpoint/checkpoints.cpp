@@ -27,6 +27,7 @@ Checkpoints::Checkpoints(Comm& comm, std::shared_ptr<Storage> storage, const Che
 }
 
 std::optional<Step> Checkpoints::latest(Depth depth) {
+  settle();
   comm_.note("look for the latest step in " + storage_->root());
   const Bytes answer = on_leader(comm_, Phase::open, [&] {
     ByteWriter out;
@@ -52,19 +53,32 @@ std::optional<Step> Checkpoints::latest(Depth depth) {
 }
 
 SaveReport Checkpoints::save(Step step, const StateDict& state, const SaveOptions& options) {
+  settle();
   SaveReport report = tessera::save(comm_, *storage_, step_name(step), state, options);
-  retain();
+  retain(comm_);
   return report;
 }
 
+PendingSave Checkpoints::async_save(Step step, StateDict state, const AsyncOptions& options) {
+  if (!background_) background_ = std::make_unique<BackgroundSaver>(comm_, options_.staging_bytes);
+  return background_->start(storage_, step_name(step), std::move(state), options, [this](Comm& comm, SaveReport&) { retain(comm); });
+}
+
+bool Checkpoints::finish(Deadline deadline) { return !background_ || background_->finish(deadline); }
+
+void Checkpoints::settle() {
+  if (background_) background_->settle();
+}
+
 LoadReport Checkpoints::load(Step step, StateDict& state, const LoadOptions& options) {
+  settle();
   return tessera::load(comm_, *storage_, step_name(step), state, options);
 }
 
 // The new step is durable already; a failure here is told, and loses nothing.
-void Checkpoints::retain() {
+void Checkpoints::retain(Comm& comm) {
   if (options_.keep_last == 0) return;
-  on_leader(comm_, Phase::publish, [&] {
+  on_leader(comm, Phase::publish, [&] {
     const std::vector<Step> steps = steps_of(*storage_);
     const auto keep = static_cast<size_t>(options_.keep_last);
     for (size_t i = 0; i + keep < steps.size(); ++i) storage_->remove(step_name(steps[i]));

@@ -103,7 +103,10 @@ bool LocalStorage::exists(const Path& path) const {
 
 Path LocalStorage::stage(const Path& target, const std::string& id) {
   const std::string name = staging_name(id);
-  if (!names_of(target).empty()) make_root(place_);
+  if (!names_of(target).empty()) {
+    make_root(place_, root_was_synced_);
+    root_was_synced_ = true;
+  }
   const Path parent = make_parents(place_, target);
   const Descriptor outer = open_directory(place_, parent);
   const Descriptor inner = open_target(place_, target);

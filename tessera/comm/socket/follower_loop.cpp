@@ -18,6 +18,13 @@ std::pair<std::string, std::string> split(const std::string& invitation) {
   return {invitation.substr(0, space), invitation.substr(space + 1)};
 }
 
+Bytes beat_of(Lines::Number number, const FollowerLine& line) {
+  ByteWriter far;
+  far.put(line.done_bytes);
+  far.put(line.total_bytes);
+  return encode({.kind = Kind::beat, .line = number, .first = line.progress, .text = line.doing, .bytes = far.take()});
+}
+
 }  // namespace
 
 FollowerLoop::FollowerLoop(const std::string& invitation, const SocketOptions& options)
@@ -153,7 +160,7 @@ void FollowerLoop::speak() {
     std::vector<Bytes> all = std::exchange(s.outbox, {});
     if (due && !s.welcome) all.push_back(encode(hello_of(options_.rank, options_.size)));
     for (const auto& [number, line] : s.lines) {
-      if (due && s.welcome) all.push_back(encode({.kind = Kind::beat, .line = number, .first = line.progress, .text = line.doing}));
+      if (due && s.welcome) all.push_back(beat_of(number, line));
     }
     return all;
   });
@@ -172,6 +179,13 @@ void FollowerLoop::break_with(const Fault& fault) {
 }
 
 void FollowerLoop::lose_leader(const std::string& how) {
+  if (lost_leader_) return;
+  lost_leader_ = true;
+  // Where only the way from the leader is cut, it learns that this rank gave up.
+  const std::string who = "rank " + std::to_string(options_.rank);
+  send(encode(
+      Message{.kind = Kind::abort,
+              .bytes = encode(Fault{.code = Code::peer_lost, .what = who + " is cut off: it hears nothing of the leader; " + how})}));
   break_with({.code = Code::peer_lost, .what = "rank 0, the leader, is gone: " + how + "; last seen at: " + leader_doing_});
 }
 

@@ -78,7 +78,10 @@ void LeaderLoop::turn() {
   drained_ = receive();
   if (drained_) lose_the_silent();
   beat();
-  state.with([&](LeaderState& s) { s.lines.check(Clock::now()); });
+  state.with([&](LeaderState& s) {
+    s.lines.hear(0, Clock::now());
+    s.lines.check(Clock::now());
+  });
   send_outbox();
   tell_if_broken();
 }
@@ -143,6 +146,7 @@ void LeaderLoop::act_on(int rank, Message message) {
   Peer& from = peer(rank);
   from.heard = Clock::now();
   const auto lines = [&](auto work) { state.with([&](LeaderState& s) { work(s.lines); }); };
+  lines([&](Lines& l) { l.hear(rank, from.heard); });
   switch (message.kind) {
     case Kind::hello: send(rank, encode_kind(Kind::welcome)); break;  // it has not heard yet that it is in
     case Kind::part: {
@@ -156,7 +160,10 @@ void LeaderLoop::act_on(int rank, Message message) {
     case Kind::beat:
       lines([&](Lines& l) {
         RoundTable& table = l.at(rank, message.line);
-        if (std::exchange(from.lines[message.line].progress, message.first) != message.first) table.note(rank, message.text, from.heard);
+        if (std::exchange(from.lines[message.line].progress, message.first) == message.first) return;
+        ByteReader far(message.bytes);
+        const auto done = far.get<int64_t>();
+        table.note(rank, message.text, done, far.get<int64_t>(), from.heard);
       });
       break;
     case Kind::abort: lines([&](Lines& l) { l.break_with(decode_fault(message.bytes)); }); break;
