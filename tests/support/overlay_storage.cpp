@@ -80,7 +80,7 @@ bool OverlayStorage::exists(const Path& path) const {
 std::unique_ptr<FileWriter> OverlayStorage::create(const Path&) { refuse(); }
 Path OverlayStorage::stage(const Path&, const std::string&) { refuse(); }
 void OverlayStorage::sync(const Path&) { refuse(); }
-void OverlayStorage::commit(const Path&, const Path&, const std::string&, Replace) { refuse(); }
+void OverlayStorage::commit(const Path&, const Path&, const std::string&, Replace, const MayReplace&) { refuse(); }
 void OverlayStorage::commit_file(const Path&, const Path&, Replace) { refuse(); }
 void OverlayStorage::remove(const Path&) { refuse(); }
 
