@@ -7,6 +7,7 @@
 #include "cli/leftovers.h"
 #include "cli/places.h"
 #include "cli/text.h"
+#include "tessera/base/human_bytes.h"
 #include "tessera/checkpoint/reclaim.h"
 #include "tessera/storage/local_storage.h"
 

@@ -5,6 +5,7 @@
 #include "cli/places.h"
 #include "cli/table.h"
 #include "cli/text.h"
+#include "tessera/base/human_bytes.h"
 #include "tessera/checkpoint/catalog.h"
 #include "tessera/checkpoint/verify.h"
 

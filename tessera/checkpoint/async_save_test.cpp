@@ -41,8 +41,8 @@ class Gate final : public Storage {
   bool exists(const Path& path) const override { return memory_.exists(path); }
   Path stage(const Path& target, const std::string& id) override { return memory_.stage(target, id); }
   void sync(const Path& directory) override { memory_.sync(directory); }
-  void commit(const Path& staging, const Path& target, const std::string& last, Replace replace) override {
-    memory_.commit(staging, target, last, replace);
+  void commit(const Path& staging, const Path& target, const std::string& last, Replace replace, const MayReplace& may_replace) override {
+    memory_.commit(staging, target, last, replace, may_replace);
   }
   void commit_file(const Path& staged, const Path& target, Replace replace) override { memory_.commit_file(staged, target, replace); }
   void remove(const Path& directory) override { memory_.remove(directory); }

@@ -110,8 +110,8 @@ Path SimStorage::stage(const Path& target, const std::string& id) {
 void SimStorage::sync(const Path& directory) {
   troubled_->operation("sync", directory, [&] { below_->sync(directory); });
 }
-void SimStorage::commit(const Path& staging, const Path& target, const std::string& last, Replace replace) {
-  troubled_->operation("commit", target, [&] { below_->commit(staging, target, last, replace); });
+void SimStorage::commit(const Path& staging, const Path& target, const std::string& last, Replace replace, const MayReplace& may_replace) {
+  troubled_->operation("commit", target, [&] { below_->commit(staging, target, last, replace, may_replace); });
 }
 void SimStorage::commit_file(const Path& staged, const Path& target, Replace replace) {
   troubled_->operation("commit file", target, [&] { below_->commit_file(staged, target, replace); });
