@@ -77,11 +77,15 @@ Checkpoints::Checkpoints(Comm& comm, std::string root, const CheckpointsOptions&
     : Checkpoints(comm, std::make_shared<LocalStorage>(std::move(root)), options) {}
 
 Checkpoints::Checkpoints(Comm& comm, std::shared_ptr<Storage> storage, const CheckpointsOptions& options)
-    : comm_(comm), storage_(std::move(storage)), rules_{options.keep_last, options.keep_every, options.keep_best} {
+    : comm_(comm),
+      storage_(std::move(storage)),
+      rules_{options.keep_last, options.keep_every, options.keep_best},
+      staging_bytes_(options.staging_bytes) {
   check(rules_);
 }
 
 std::optional<Step> Checkpoints::latest(Depth depth) {
+  settle();
   comm_.note("look for the latest step in " + storage_->root());
   const Bytes answer = on_leader(comm_, Phase::open, [&] {
     const Latest latest = look_for_latest(storage_, depth);
@@ -97,20 +101,34 @@ std::optional<Step> Checkpoints::latest(Depth depth) {
 }
 
 SaveReport Checkpoints::save(Step step, const StateDict& state, const SaveOptions& options) {
+  settle();
   SaveReport report = tessera::save(comm_, *storage_, step_name(step), state, options);
-  report.warnings = retain(step);
+  report.warnings = retain(comm_, step);
   return report;
 }
 
+PendingSave Checkpoints::async_save(Step step, StateDict state, const AsyncOptions& options) {
+  if (!background_) background_ = std::make_unique<BackgroundSaver>(comm_, staging_bytes_);
+  return background_->start(storage_, step_name(step), std::move(state), options,
+                            [this, step](Comm& comm, SaveReport& report) { report.warnings = retain(comm, step); });
+}
+
+bool Checkpoints::finish(Deadline deadline) { return !background_ || background_->finish(deadline); }
+
+void Checkpoints::settle() {
+  if (background_) background_->settle();
+}
+
 LoadReport Checkpoints::load(Step step, StateDict& state, const LoadOptions& options) {
+  settle();
   return tessera::load(comm_, *storage_, step_name(step), state, options);
 }
 
 // The new step is durable already: a failure here is told, and is none of the save.
-std::vector<std::string> Checkpoints::retain(Step published) {
+std::vector<std::string> Checkpoints::retain(Comm& comm, Step published) {
   if (!has_rules(rules_)) return {};
   const auto told = capture([&] {
-    const Bytes answer = on_leader(comm_, Phase::publish, [&] {
+    const Bytes answer = on_leader(comm, Phase::publish, [&] {
       ByteWriter out;
       put_strings(out, tessera::retain(storage_, rules_, published).warnings);
       return out.take();
@@ -123,14 +141,17 @@ std::vector<std::string> Checkpoints::retain(Step published) {
 }
 
 void Checkpoints::pin(Step step) {
+  settle();
   on_leader(comm_, Phase::publish, [&] { return tessera::pin(*storage_, step), Bytes{}; });
 }
 
 void Checkpoints::unpin(Step step) {
+  settle();
   on_leader(comm_, Phase::publish, [&] { return tessera::unpin(*storage_, step), Bytes{}; });
 }
 
 std::set<Step> Checkpoints::pinned() {
+  settle();
   const Bytes answer = on_leader(comm_, Phase::open, [&] {
     ByteWriter out;
     const std::set<Step> steps = pinned_steps(*storage_);
@@ -145,6 +166,7 @@ std::set<Step> Checkpoints::pinned() {
 }
 
 ReclaimReport Checkpoints::reclaim(const ReclaimOptions& options) {
+  settle();
   comm_.note("reclaim what is left over in " + storage_->root());
   const Bytes answer = on_leader(comm_, Phase::start, [&] {
     // A root that nothing was saved to yet holds nothing.

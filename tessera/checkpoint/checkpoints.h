@@ -3,7 +3,7 @@
 // Retention   After a step is published and looked at, the steps that no rule keeps are removed (retention.h), never before. What is no
 //             step in the root is never touched.
 // Leftovers   of saves that were cut short stay until reclaim() or `tessera gc` is asked for.
-// Threads     One thread a rank.
+// Threads     One thread a rank; saves in the background have their own.
 #pragma once
 
 #include <memory>
@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "tessera/checkpoint/async_save.h"
 #include "tessera/checkpoint/catalog.h"
 #include "tessera/checkpoint/load.h"
 #include "tessera/checkpoint/reclaim.h"
@@ -26,6 +27,8 @@ struct CheckpointsOptions {
   int keep_last = 0;    // the newest so many
   Step keep_every = 0;  // steps that this divides
   std::optional<KeepBest> keep_best = {};  // by a metric of SaveOptions
+  // async_save: the most memory for copies of the state on this rank; 0 takes what the state takes (async_save.h).
+  int64_t staging_bytes = 0;
 };
 
 class Checkpoints {
@@ -44,6 +47,16 @@ class Checkpoints {
 
   SaveReport save(Step step, const StateDict& state, const SaveOptions& options = {});
   LoadReport load(Step step, StateDict& state, const LoadOptions& options = {});
+  // Begins a save in the background (async_save.h). Whatever is called next here first waits for it, and throws what it failed with if
+  // nobody waited on the handle; the destructor waits too.
+  PendingSave async_save(Step step, StateDict state, const AsyncOptions& options = {});
+  // Ends what is under way: published by the deadline, or given up, the steps before still standing. True if nothing was given up.
+  // For whoever was told to go (stop_signal.h).
+  bool finish(Deadline deadline);
+  template <Stateful T>
+  PendingSave async_save(Step step, const T& object, const AsyncOptions& options = {}) {
+    return async_save(step, const_cast<T&>(object).state_dict(), options);
+  }
 
   // A pinned step is kept whatever the rules say, until it is unpinned: by these, or by the file `step-%08d.pinned` beside it.
   void pin(Step step);
@@ -67,12 +80,15 @@ class Checkpoints {
   }
 
  private:
-  std::vector<std::string> retain(Step published);
+  void settle();
+  std::vector<std::string> retain(Comm& comm, Step published);
 
   Comm& comm_;
   std::shared_ptr<Storage> storage_;
   const Retention rules_;
+  const int64_t staging_bytes_;
   std::vector<std::string> skipped_;
+  std::unique_ptr<BackgroundSaver> background_;  // from the first async_save on
 };
 
 }  // namespace tessera

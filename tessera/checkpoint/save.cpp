@@ -6,6 +6,7 @@
 #include "tessera/base/digest.h"
 #include "tessera/checkpoint/place.h"
 #include "tessera/checkpoint/publish.h"
+#include "tessera/checkpoint/save_steps.h"
 #include "tessera/comm/on_every_rank.h"
 
 namespace tessera {
@@ -34,13 +35,9 @@ Orders decode_orders(std::span<const std::byte> bytes) {
 }
 
 // Descriptions go to the leader, orders come back. `plan` is set on the leader only.
-Orders agree_on_plan(Comm& comm, const StateDict& state, Described& mine, std::optional<SavePlan>& plan) {
+Orders agree_on_plan(Comm& comm, const std::function<const Description&()>& describe, std::optional<SavePlan>& plan) {
   return decode_orders(through_leader(
-      comm, Phase::plan,
-      [&] {
-        mine = describe(state, comm.rank());
-        return encode(mine.description);
-      },
+      comm, Phase::plan, [&] { return encode(describe()); },
       [&](std::vector<Bytes> all) {
         std::vector<Description> descriptions;
         for (const Bytes& bytes : all) descriptions.push_back(decode_description(bytes));
@@ -61,29 +58,28 @@ std::vector<Proof> decode_proofs(const std::vector<Bytes>& all) {
 
 }  // namespace
 
-SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDict& state, const SaveOptions& options) {
+SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const SaveSteps& steps, const SaveOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
   const auto enter = [&](Phase phase) {
     if (options.on_phase) options.on_phase(phase);
   };
   enter(Phase::plan);
   comm.note("plan a save to " + target);
-  Described mine;
   std::optional<SavePlan> plan;
+  const Orders orders = agree_on_plan(comm, steps.describe, plan);
   Standing replaces;  // known to the leader only
-  const Orders orders = agree_on_plan(comm, state, mine, plan);
-  const Path staging(as_text(on_leader(comm, Phase::start, [&] {
-    replaces = prepare_target(storage, target, options.replace);
-    const Path chosen = storage.stage(target, orders.save_id);
-    return Bytes(as_bytes(chosen).begin(), as_bytes(chosen).end());
-  })));
+  Path staging;       // on the leader from the moment on when it is there, though a rank be lost before the others hear of it
   try {
+    const Bytes chosen = on_leader(comm, Phase::start, [&] {
+      replaces = prepare_target(storage, target, options.replace);
+      staging = storage.stage(target, orders.save_id);
+      return Bytes(as_bytes(staging).begin(), as_bytes(staging).end());
+    });
+    staging = as_text(chosen);
     enter(Phase::write);
     const auto proofs = on_every_rank_bytes(comm, Phase::write, [&] {
-      const auto progress = [&](int64_t done, int64_t total) {
-        comm.note("write " + orders.writes.file + ", " + std::to_string(done) + " of " + std::to_string(total) + " bytes");
-      };
-      Proof proof = write_shards(orders.writes, mine, storage, staging, progress);
+      const auto progress = [&](int64_t done, int64_t total) { comm.note("write " + orders.writes.file, done, total); };
+      Proof proof = steps.write(orders.writes, staging, progress);
       storage.sync(staging);
       return encode(proof);
     });
@@ -93,11 +89,24 @@ SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDic
       return Bytes{};
     });
   } catch (...) {
-    if (comm.rank() == 0) capture([&] { storage.remove(staging); });  // the first failure is the one to tell
+    if (comm.rank() == 0 && !staging.empty()) capture([&] { storage.remove(staging); });  // the first failure is the one to tell
     throw;
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-  return {orders.save_id, orders.total_bytes, orders.writes.file_bytes, took.count(), {}};
+  return {.save_id = orders.save_id, .total_bytes = orders.total_bytes, .rank_bytes = orders.writes.file_bytes, .seconds = took.count()};
+}
+
+SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDict& state, const SaveOptions& options) {
+  Described mine;
+  const SaveSteps steps{.describe = [&]() -> const Description& {
+                          mine = describe(state, comm.rank());
+                          return mine.description;
+                        },
+                        .write = [&](const RankWrites& writes, const Path& staging,
+                                     const Progress& progress) { return write_shards(writes, mine, storage, staging, progress); }};
+  SaveReport report = save_in_steps(comm, storage, target, steps, options);
+  report.stall_seconds = report.seconds;
+  return report;
 }
 
 SaveReport save(Comm& comm, const std::string& directory, const StateDict& state, const SaveOptions& options) {

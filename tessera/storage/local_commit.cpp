@@ -23,9 +23,11 @@ bool rename_slot(const Slot& from, const Slot& to, unsigned flags = 0) {
   throw Error({.code = Code::exists, .what = std::move(what), .file = target, .hint = std::move(hint)});
 }
 
-bool is_real_directory(const Slot& at) {
+bool is_real_directory(const Slot& at, const Path& path) {
   struct stat status{};
-  return at.parent.files().fstatat(at.parent.number(), at.name, status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
+  const bool there = at.parent.files().fstatat(at.parent.number(), at.name, status, AT_SYMLINK_NOFOLLOW) == 0;
+  if (!there && errno != ENOENT) throw Error(os_fault(errno, "look for", path));
+  return there && S_ISDIR(status.st_mode);
 }
 
 // The new checkpoint stands and is durable: failing to delete the old one must not make the save a failure. What is left
@@ -79,7 +81,7 @@ void commit_beside(const LocalRoot& root, const Path& staging, const Path& targe
   const int why = errno;
   if (why == ENOTDIR) refuse(target, "something is there that is no directory", "choose another place");
   if (why != ENOTEMPTY && why != EEXIST) throw Error(os_fault(why, "rename", target));
-  if (replace == Replace::never || !is_real_directory(to)) {
+  if (replace == Replace::never || !is_real_directory(to, target)) {
     refuse(target, "something is there already", "choose another place, or ask for it to be replaced");
   }
   ask(may_replace, target);

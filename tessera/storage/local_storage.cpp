@@ -24,11 +24,12 @@ std::string settled(const std::string& root) {
 }
 
 // True if nothing can be renamed onto `inner`, a directory in `outer`: found out before a long save and not at its end.
-bool closed_to_rename(const Descriptor& inner, const Descriptor& outer) {
+bool closed_to_rename(const Descriptor& inner, const Descriptor& outer, const Path& path) {
   struct stat in{};
   struct stat out{};
-  if (inner.files().fstat(inner.number(), in) != 0 || outer.files().fstat(outer.number(), out) != 0) return false;
-  return in.st_dev != out.st_dev || inner.files().is_mount(inner.number()) == 1;
+  if (inner.files().fstat(inner.number(), in) != 0 || outer.files().fstat(outer.number(), out) != 0)
+    throw Error(os_fault(errno, "stat", path));
+  return in.st_dev != out.st_dev || inner.files().is_mount(inner.number());
 }
 
 Path below(const Path& directory, const std::string& name) { return directory.empty() ? name : directory + "/" + name; }
@@ -115,7 +116,10 @@ bool LocalStorage::exists(const Path& path) const {
 Path LocalStorage::stage(const Path& target, const std::string& id) {
   const std::string name = staging_name(id);
   refuse_own_names(target);
-  if (!names_of(target).empty()) make_root(place_);
+  if (!names_of(target).empty()) {
+    make_root(place_, root_was_synced_);
+    root_was_synced_ = true;
+  }
   const Path parent = make_parents(place_, target);
   const Descriptor outer = open_directory(place_, parent);
   const Descriptor inner = open_target(place_, target);
@@ -125,7 +129,7 @@ Path LocalStorage::stage(const Path& target, const std::string& id) {
     return staging;
   };
   if (!inner) return make_in(outer, parent);
-  if (closed_to_rename(inner, outer)) return make_in(inner, target);
+  if (closed_to_rename(inner, outer, target)) return make_in(inner, target);
   const auto beside = capture([&] { return make_in(outer, parent); });
   const int why = beside.fault.os_errno;
   if (!beside && (why == EACCES || why == EPERM || why == EROFS)) return make_in(inner, target);

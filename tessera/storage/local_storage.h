@@ -8,6 +8,8 @@
 //              A failed fsync is told and never tried again on the same file.
 #pragma once
 
+#include <atomic>
+
 #include "tessera/storage/descriptor.h"
 #include "tessera/storage/storage.h"
 
@@ -33,6 +35,7 @@ class LocalStorage final : public Storage {
  private:
   const std::string root_;  // as a person named it
   const LocalRoot place_;   // the same, absolute
+  std::atomic<bool> root_was_synced_ = false;
 };
 
 }  // namespace tessera

@@ -11,6 +11,7 @@
 #include "tessera/storage/local_storage.h"
 #include "tessera/storage/memory_storage.h"
 #include "tessera/storage/names.h"
+#include "tests/support/sim_disk.h"
 #include "tests/support/temporary_directory.h"
 
 namespace tessera {
@@ -36,6 +37,19 @@ class LocalMaker {
  private:
   TemporaryDirectory directory_;
   LocalStorage storage_{directory_ / "runs/a"};  // which is made by the first save
+};
+
+// A local storage on a disk that is not there: what tests of crashes and failures stand on.
+template <bool can>
+class SimMaker {
+ public:
+  Storage& operator*() { return storage_; }
+  Storage* operator->() { return &storage_; }
+  ~SimMaker() { EXPECT_EQ(disk_.open_descriptors(), 0); }
+
+ private:
+  SimDisk disk_{{.exchange = true, .no_replace = can, .most_bytes = can ? INT64_MAX : 3}};
+  LocalStorage storage_{"/runs/a", disk_};
 };
 
 template <class Maker>
@@ -86,7 +100,7 @@ class AnyStorage : public ::testing::Test {
   }
 };
 
-using Implementations = ::testing::Types<MemoryMaker, LocalMaker>;
+using Implementations = ::testing::Types<MemoryMaker, LocalMaker, SimMaker<true>, SimMaker<false>>;
 TYPED_TEST_SUITE(AnyStorage, Implementations);
 
 TYPED_TEST(AnyStorage, ReadsBackWhatWasWrittenAtAnyOffsetInAnyOrder) {
