@@ -146,6 +146,14 @@ TEST_F(Root, AnOldStepThatCannotBeRemovedIsAWarningAndNoFailure) {
   EXPECT_THAT(steps_of(*storage_), ElementsAre(1, 3, 4));
 }
 
+TEST_F(Root, AfterASaveOldStepsThatStayAnywayAreNotReadAgain) {
+  save(1, 50);
+  storage_->take_opened();
+  save(51, 51, {.keep_last = 2, .keep_every = 1});
+  EXPECT_THAT(storage_->take_opened(), Each(::testing::Not(StartsWith("step-0000004"))));
+  EXPECT_THAT(steps_of(*storage_), SizeIs(51));
+}
+
 TEST_F(Root, WhereTheNewStepCannotBeReadBackNothingIsRemoved) {
   save(1, 3);
   storage_->unreadable = "step-00000004";

@@ -41,10 +41,12 @@ void check_names(const SavePlan& plan, const Storage& storage, const Path& stagi
 }
 
 Error taken(const Standing& standing, const Path& target) {
+  const bool files = standing.kind == Standing::Kind::files;
   return Error({.code = Code::exists,
-                .what = describe(standing) + (standing.kind == Standing::Kind::files ? " are" : " is") + " there already",
+                .what = describe(standing) + (files ? " are" : " is") + " there already",
                 .file = target,
-                .hint = "choose another place, or ask for it to be replaced"});
+                .hint = std::string("choose another place, or ask for it to be replaced") +
+                        (files ? "; tessera gc removes what a save that was cut short left in it" : "")});
 }
 
 void commit(Storage& storage, const Path& staging, const Path& target, Replace replace, const std::optional<Standing>& replaces) {

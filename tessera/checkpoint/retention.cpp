@@ -26,12 +26,17 @@ std::vector<Step> best_of(const std::vector<StepFacts>& steps, const KeepBest& r
   return best;
 }
 
+// Whatever else there is.
+bool stays(const StepFacts& facts, const Retention& rules) {
+  return facts.pinned || (rules.keep_every > 0 && facts.step % rules.keep_every == 0);
+}
+
 std::set<Step> kept(const std::vector<StepFacts>& steps, const Retention& rules, std::optional<Step> published) {
   std::vector<Step> sound;
   std::set<Step> keep;
   for (const StepFacts& facts : steps) {
     if (facts.sound) sound.push_back(facts.step);
-    if (!facts.sound || facts.pinned || (rules.keep_every > 0 && facts.step % rules.keep_every == 0)) keep.insert(facts.step);
+    if (!facts.sound || stays(facts, rules)) keep.insert(facts.step);
   }
   std::ranges::sort(sound, std::greater<>());
   sound.resize(std::min(sound.size(), static_cast<size_t>(std::max(rules.keep_last, 1))));
@@ -53,6 +58,22 @@ StepFacts facts_of(const std::shared_ptr<const Storage>& storage, Step step, boo
   });
   if (!looked) facts.sound = false;
   return facts;
+}
+
+// Looks at no more steps than the rules ask about: an old one that stays anyway may be damaged or not, unless it may be the best.
+std::vector<StepFacts> facts_of_all(const std::shared_ptr<const Storage>& storage, const Retention& rules, std::optional<Step> published) {
+  const std::set<Step> pinned = pinned_steps(*storage);
+  const std::vector<Step> steps = steps_of(*storage);
+  std::vector<StepFacts> all;
+  int sound = 0;
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+    StepFacts facts{.step = *step, .pinned = pinned.contains(*step)};
+    const bool counts = sound < std::max(rules.keep_last, 1) || rules.keep_best || *step == published;
+    if (counts || !stays(facts, rules)) facts = facts_of(storage, *step, facts.pinned);
+    sound += facts.sound;
+    all.push_back(std::move(facts));
+  }
+  return all;
 }
 
 }  // namespace
@@ -84,9 +105,7 @@ std::vector<Step> expired(const std::vector<StepFacts>& steps, const Retention& 
 RetentionReport retain(const std::shared_ptr<Storage>& storage, const Retention& rules, std::optional<Step> published, bool dry_run) {
   RetentionReport report;
   if (!has_rules(rules)) return report;
-  const std::set<Step> pinned = pinned_steps(*storage);
-  std::vector<StepFacts> facts;
-  for (const Step step : steps_of(*storage)) facts.push_back(facts_of(storage, step, pinned.contains(step)));
+  const std::vector<StepFacts> facts = facts_of_all(storage, rules, published);
   for (const StepFacts& one : facts) {
     if (one.sound) continue;
     report.warnings.push_back(step_name(one.step) + " is damaged or cannot be read: it is kept, and counts for no rule");

@@ -46,8 +46,8 @@ struct RetentionReport {
   std::vector<Step> removed;  // or that would be
   std::vector<std::string> warnings;
 };
-// Looks at the names and sizes of each step and removes what has expired: by rename to trash, then for good. One process's work.
-// Throws only where the root cannot be listed. `dry_run` removes nothing.
+// Looks at the names and sizes of the steps that the rules ask about, and removes what has expired: by rename to trash, then for good. One
+// process's work. Throws only where the root cannot be listed. `dry_run` removes nothing.
 RetentionReport retain(const std::shared_ptr<Storage>& storage, const Retention& rules, std::optional<Step> published = {},
                        bool dry_run = false);
 

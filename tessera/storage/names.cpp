@@ -22,9 +22,10 @@ std::string staging_name(const std::string& id) {
 }
 std::string aside_name() { return std::string(aside_prefix) + random_id(); }
 std::string trash_name() { return std::string(trash_prefix) + random_id(); }
+bool is_aside_name(const std::string& name) { return name.starts_with(aside_prefix); }
 bool is_trash_name(const std::string& name) { return name.starts_with(trash_prefix); }
 bool is_staging_name(const std::string& name) {
-  return name.starts_with(staging_prefix) && name.size() > staging_prefix.size() && !is_trash_name(name) && !name.starts_with(aside_prefix);
+  return name.starts_with(staging_prefix) && name.size() > staging_prefix.size() && !is_trash_name(name) && !is_aside_name(name);
 }
 bool is_leftover_name(const std::string& name) {
   const std::string_view prefix = is_trash_name(name) ? trash_prefix : staging_prefix;

@@ -15,8 +15,9 @@ std::string staging_name(const std::string& id);
 std::string trash_name();
 // ".tessera-aside-<random>": a directory that makes room for another, and may be the only checkpoint there is.
 std::string aside_name();
-// True for what the first two return (a trash name is no staging name, nor is one aside).
+// True for what these three return, each for its own.
 bool is_staging_name(const std::string& name);
+bool is_aside_name(const std::string& name);
 bool is_trash_name(const std::string& name);
 
 // True for a name that only a save gives: staging or trash with an id as random_id() makes it. Narrower than the two above,

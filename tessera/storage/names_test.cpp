@@ -34,6 +34,7 @@ TEST(Names, OnlyWhatASaveNamesIsALeftover) {
                                   trash_name() + "0", std::string("step-00000001"), std::string()}) {
     EXPECT_FALSE(is_leftover_name(name)) << name;
   }
+  EXPECT_TRUE(is_aside_name(aside_name()));
   EXPECT_FALSE(is_staging_name(aside_name()));
   EXPECT_FALSE(is_trash_name(aside_name()));
 }

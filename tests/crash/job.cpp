@@ -34,10 +34,10 @@ std::map<Path, Allowed> allowed_at(const Promises& promises, size_t moment) {
   return all;
 }
 
-// What was moved aside is whole under its trash name.
-bool in_trash(const std::shared_ptr<const Storage>& storage, const std::set<int64_t>& versions) {
+// What was moved aside is whole under the name it has there.
+bool is_aside(const std::shared_ptr<const Storage>& storage, const std::set<int64_t>& versions) {
   return std::ranges::any_of(storage->list(""), [&](const DirectoryEntry& entry) {
-    const auto version = is_trash_name(entry.name) ? capture([&] { return version_at(storage, entry.name); }) : Outcome<int64_t>{};
+    const auto version = is_aside_name(entry.name) ? capture([&] { return version_at(storage, entry.name); }) : Outcome<int64_t>{};
     return version && versions.contains(*version.value) && *version.value != 0;
   });
 }
@@ -59,7 +59,7 @@ std::vector<std::string> broken_promises(FileSystem& files, const Promises& prom
     const Allowed& at = allowed.at(path);
     if (at.versions.contains(version)) continue;
     if (version == 0 && std::ranges::any_of(at.retired_by, stands)) continue;
-    if (version == 0 && at.has_gap && in_trash(storage, at.versions)) continue;
+    if (version == 0 && at.has_gap && is_aside(storage, at.versions)) continue;
     broken.push_back(path + (version == 0 ? " is lost" : " is version " + std::to_string(version)));
   }
   // What the root says of itself.
