@@ -43,7 +43,8 @@ MeshTensor any_tensor(SeededRandom& random, KeyPath path) {
     tensor.sizes.push_back(large ? random.in(300, 800) : random.chance(12) ? 0 : random.in(1, 7));
   }
   tensor.elements.resize(static_cast<size_t>(volume(tensor.sizes) * element_bytes(tensor.dtype)));
-  for (std::byte& byte : tensor.elements) byte = static_cast<std::byte>(tensor.dtype == DType::boolean ? random.in(0, 2) : random.in(0, 256));
+  for (std::byte& byte : tensor.elements)
+    byte = static_cast<std::byte>(tensor.dtype == DType::boolean ? random.in(0, 2) : random.in(0, 256));
   return tensor;
 }
 
@@ -53,7 +54,8 @@ Value any_value(SeededRandom& random, int depth) {
     for (int64_t n = random.in(0, 4); n > 0; --n) all.push_back(any_value(random, depth - 1));
     return all;
   };
-  constexpr std::array doubles = {0.0, -0.0, 1e-300, 3e-4, std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()};
+  constexpr std::array doubles = {
+      0.0, -0.0, 1e-300, 3e-4, std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()};
   switch (random.in(0, depth > 0 ? 10 : 7)) {
     case 0: return Value();
     case 1: return Value(random.chance(2));
@@ -66,7 +68,8 @@ Value any_value(SeededRandom& random, int depth) {
     case 8: return Value::tuple(items());
     default: {
       Value::Mapping mapping;
-      for (int64_t n = random.in(0, 4); n > 0; --n) mapping.items.emplace_back(Value("k" + std::to_string(n)), any_value(random, depth - 1));
+      for (int64_t n = random.in(0, 4); n > 0; --n)
+        mapping.items.emplace_back(Value("k" + std::to_string(n)), any_value(random, depth - 1));
       return mapping;
     }
   }
@@ -202,7 +205,8 @@ std::pair<Sizes, int64_t> any_strides(SeededRandom& random, const Sizes& sizes) 
   const bool dense = random.chance(2);
   std::vector<size_t> order(sizes.size());
   std::iota(order.rbegin(), order.rend(), size_t{0});
-  for (size_t i = order.size(); !dense && i > 1; --i) std::swap(order[i - 1], order[static_cast<size_t>(random.in(0, static_cast<int64_t>(i)))]);
+  for (size_t i = order.size(); !dense && i > 1; --i)
+    std::swap(order[i - 1], order[static_cast<size_t>(random.in(0, static_cast<int64_t>(i)))]);
   Sizes strides(sizes.size());
   int64_t reach = 1;
   for (const size_t d : order) {
@@ -269,7 +273,8 @@ void MeshRank::add_shard(SeededRandom& random, const std::string& key, const Mes
   place.view = {.data = place.memory.data() + margin, .dtype = tensor.dtype, .sizes = box.sizes, .strides = strides};
   for_each_index(box.sizes, [&](const Sizes& index) {
     std::byte* const to = place.view.data + place_in(index, strides) * each;
-    if (filled) std::memcpy(to, &tensor.elements[static_cast<size_t>(place_in_tensor(index, box, tensor.sizes) * each)], static_cast<size_t>(each));
+    if (filled)
+      std::memcpy(to, &tensor.elements[static_cast<size_t>(place_in_tensor(index, box, tensor.sizes) * each)], static_cast<size_t>(each));
     else std::fill_n(to, each, before);
   });
   leaf.shards.push_back({box, place.view});
