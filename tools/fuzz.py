@@ -77,6 +77,15 @@ def message_seeds():
     yield text(b"__0_0.distcp") + struct.pack("<qQII", 1600, 2, 1, 2)
 
 
+def sidecar_seeds():
+    """Without the digest at their end, which the target puts there."""
+    text = lambda s: struct.pack("<Q", len(s)) + s
+    head = b"\x89tessera\r\n\x1a\n\0\0\0\0" + struct.pack("<Iq", 1, 1 << 20) + text(b"0123456789abcdef" * 2) + struct.pack("<q", 900) + bytes(16)
+    files = [text(b"__0_0.distcp") + struct.pack("<q", 1600) + bytes(range(16)), text(b"__1_0.distcp") + struct.pack("<q", (1 << 20) + 1) + bytes(32)]
+    yield head + struct.pack("<Q", len(files)) + b"".join(files) + struct.pack("<Q", 1) + text(b"loss") + struct.pack("<d", 2.5)
+    yield head + struct.pack("<QQ", 0, 0)
+
+
 def seeds():
     """(target, bytes)"""
     for path in sorted(p for p in GOLDEN.rglob("*") if p.is_file() and p.name != "expected.safetensors"):
@@ -117,6 +126,7 @@ def seeds():
         yield "zip", archive.getvalue()
         yield "pickle", pickle.dumps({"a": {1, 2}, "c": 1j, "d": bytearray(b"x"), "e": [frozenset("x")] * 2}, protocol)
     yield from (("messages", seed) for seed in message_seeds())
+    yield from (("sidecar", seed) for seed in sidecar_seeds())
     yield "reshard", bytes(range(1, 65))
     yield "reshard", bytes(7 * i % 251 for i in range(128))
 

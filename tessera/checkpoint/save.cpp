@@ -8,7 +8,6 @@
 #include "tessera/checkpoint/publish.h"
 #include "tessera/checkpoint/save_steps.h"
 #include "tessera/comm/on_every_rank.h"
-#include "tessera/format/dcp.h"
 
 namespace tessera {
 namespace {
@@ -49,16 +48,6 @@ Orders agree_on_plan(Comm& comm, const std::function<const Description&()>& desc
       }));
 }
 
-// Early word, before gigabytes are written; commit() has the last one.
-void refuse_full_target(const Storage& storage, const Path& target, Replace replace) {
-  if (replace != Replace::never || !storage.exists(target) || storage.list(target).empty()) return;
-  const bool checkpoint = storage.exists(target + "/" + format::metadata_file);
-  throw Error({.code = Code::exists,
-               .what = checkpoint ? "a checkpoint is there already" : "the directory is not empty",
-               .file = target,
-               .hint = "choose another place, or ask for it to be replaced"});
-}
-
 }  // namespace
 
 SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const SaveSteps& steps, const SaveOptions& options) {
@@ -70,10 +59,11 @@ SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const
   comm.note("plan a save to " + target);
   std::optional<SavePlan> plan;
   const Orders orders = agree_on_plan(comm, steps.describe, plan);
-  Path staging;  // on the leader from the moment on when it is there, though a rank be lost before the others hear of it
+  Standing replaces;  // known to the leader only
+  Path staging;       // on the leader from the moment on when it is there, though a rank be lost before the others hear of it
   try {
     const Bytes chosen = on_leader(comm, Phase::start, [&] {
-      refuse_full_target(storage, target, options.replace);
+      replaces = prepare_target(storage, target, options.replace);
       staging = storage.stage(target, orders.save_id);
       return Bytes(as_bytes(staging).begin(), as_bytes(staging).end());
     });
@@ -87,7 +77,7 @@ SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const
     });
     enter(Phase::publish);
     on_leader(comm, Phase::publish, [&] {
-      publish(*plan, decode_each(proofs, decode_proof), options.metrics, storage, staging, target, options.replace);
+      publish(*plan, decode_each(proofs, decode_proof), options.metrics, storage, staging, target, options.replace, replaces);
       return Bytes{};
     });
   } catch (...) {

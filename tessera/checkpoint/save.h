@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "tessera/comm/comm.h"
 #include "tessera/layout/state_dict.h"
@@ -33,6 +34,8 @@ struct SaveReport {
   double stall_seconds = 0;          // of these, until the trainer could change its tensors: all of them, but for async_save
   int64_t peak_staging_bytes = 0;    // async_save: the most memory that copies of the state took at once on this rank
   bool in_waves = false;             // async_save: the state did not fit the budget, so that the copy waited for the disk
+  // What went wrong afterwards and is no failure of the save: older steps that could not be removed, or are damaged.
+  std::vector<std::string> warnings = {};
 };
 
 SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDict& state, const SaveOptions& options = {});

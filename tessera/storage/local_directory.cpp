@@ -64,7 +64,9 @@ void make_root(const LocalRoot& root, bool was_synced) {
   const std::filesystem::path path = root.path;
   const LocalRoot parent{root.files, path.parent_path().string()};
   struct stat status{};
-  if (root.files.fstatat(AT_FDCWD, root.path, status, 0) == 0 && S_ISDIR(status.st_mode)) {
+  const bool there = root.files.fstatat(AT_FDCWD, root.path, status, 0) == 0;
+  if (!there && errno != ENOENT && errno != ENOTDIR) throw Error(os_fault(errno, "look for the directory", root.path));
+  if (there && S_ISDIR(status.st_mode)) {
     if (!was_synced) sync_name(parent, root.path);
     return;
   }

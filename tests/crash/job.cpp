@@ -84,8 +84,8 @@ Job::Job(FileSystem& files, const SimDisk& disk, int ranks, Promises so_far)
   for (const Promise& promise : promises_) next_version_ = std::max(next_version_, promise.version + 1);
 }
 
-int Job::on_all(const std::function<void(Comm&)>& body) {
-  Comms comms = thread_comms(ranks_, patience);
+int Job::on_ranks(int ranks, const std::function<void(Comm&)>& body) {
+  Comms comms = thread_comms(ranks, patience);
   const auto leaving = [&](Comm& comm) {
     const auto rank = static_cast<size_t>(comm.rank());
     const auto done = capture([&] { body(comm); });
@@ -93,7 +93,7 @@ int Job::on_all(const std::function<void(Comm&)>& body) {
     if (!done) throw Error(done.fault);
   };
   std::vector<Outcome<Done>> outcomes;
-  if (ranks_ == 1) outcomes.push_back(capture([&] { leaving(*comms.front()); }));
+  if (ranks == 1) outcomes.push_back(capture([&] { leaving(*comms.front()); }));
   else outcomes = run_as_ranks(comms, leaving);
   faults_.clear();
   for (const auto& outcome : outcomes) {
@@ -102,17 +102,17 @@ int Job::on_all(const std::function<void(Comm&)>& body) {
   return static_cast<int>(outcomes.size() - faults_.size());
 }
 
-bool Job::keep(Promise promise, const std::function<void(Comm&)>& body) {
+bool Job::keep(Promise promise, int ranks, const std::function<void(Comm&)>& body) {
   promise.begun = disk_.changes();
   promises_.push_back(std::move(promise));
-  if (on_all(body) == 0) return false;
+  if (on_ranks(ranks, body) == 0) return false;
   promises_.back().kept = disk_.changes();
   return true;
 }
 
 bool Job::save(const Path& path, Replace replace) {
   const int64_t version = next_version_++;
-  return keep({.path = path, .version = version, .has_gap = replace == Replace::with_gap}, [&, version](Comm& comm) {
+  return keep({.path = path, .version = version, .has_gap = replace == Replace::with_gap}, ranks_, [&, version](Comm& comm) {
     tessera::save(comm, *storage_, path, TinyState(comm.rank(), comm.size(), version).state, {.replace = replace});
   });
 }
@@ -127,22 +127,31 @@ bool Job::save_step(int64_t step, int keep_last) {
     }
     while (static_cast<int>(others.size()) >= keep_last) promise.retires.push_back(others.extract(others.begin()).value());
   }
-  return keep(std::move(promise), [&, version](Comm& comm) {
+  return keep(std::move(promise), ranks_, [&, version](Comm& comm) {
     Checkpoints(comm, storage_, {.keep_last = keep_last}).save(step, TinyState(comm.rank(), comm.size(), version).state);
   });
 }
 
-bool Job::convert(const Path& from, const Path& to, int ranks) {
+bool Job::save_next_step(int keep_last) {
+  Step newest = 0;
+  for (const Promise& promise : promises_) newest = std::max(newest, step_named(promise.path).value_or(0));
+  return save_step(newest + 1, keep_last);
+}
+
+bool Job::convert_anew(const Path& from, const std::string& ending) {
+  return convert(from, "again-" + std::to_string(promises_.size()) + ending);
+}
+
+bool Job::convert(const Path& from, const Path& to, int files) {
   const auto source = std::ranges::find(promises_, from, &Promise::path);
   const bool objects = format_named(to) != Format::safetensors;
-  return keep({.path = to, .version = source->version}, [&](Comm&) {
-    tessera::convert(Checkpoint::open(storage_, from), *storage_, to, {.tensors_only = !objects, .ranks = ranks});
+  return keep({.path = to, .version = source->version}, 1, [&](Comm&) {
+    tessera::convert(Checkpoint::open(storage_, from), *storage_, to, {.tensors_only = !objects, .ranks = files});
   });
 }
 
-bool Job::load(const Path& path) {
-  const int64_t version = version_at(storage_, path);
-  return on_all([&](Comm& comm) {
+bool Job::load(const Path& path, int64_t version) {
+  return on_ranks(ranks_, [&](Comm& comm) {
            TinyState mine(comm.rank(), comm.size());
            tessera::load(comm, *storage_, path, mine.state);
            if (!(mine == TinyState(comm.rank(), comm.size(), version))) {

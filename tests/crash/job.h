@@ -35,18 +35,20 @@ class Job {
   // Each returns whether it was acknowledged on any rank; `fault()` says why not.
   bool save(const Path& path, Replace replace = Replace::never);
   bool save_step(int64_t step, int keep_last = 0);
-  bool convert(const Path& from, const Path& to, int ranks = 1);
-  // Loads `path`, and tells whether every rank got what was saved there.
-  bool load(const Path& path);
+  bool save_next_step(int keep_last = 0);  // one that nobody tried before
+  bool convert(const Path& from, const Path& to, int files = 1);  // by one process alone
+  bool convert_anew(const Path& from, const std::string& ending);  // to a name that nobody tried before
+  // Loads `path`, and tells whether every rank got that version, bit for bit; Error(internal) stands in faults() if one got anything else.
+  bool load(const Path& path, int64_t version);
 
   const Promises& promises() const { return promises_; }
-  // Of the last that failed, as rank 0 had it; the same on all ranks but where one of them was gone.
+  // What the ranks that failed were told the last time.
   const std::vector<Fault>& faults() const { return faults_; }
 
  private:
-  bool keep(Promise promise, const std::function<void(Comm&)>& body);
+  bool keep(Promise promise, int ranks, const std::function<void(Comm&)>& body);
   // How many ranks it went well on. A rank that failed leaves, so that the others need not wait.
-  int on_all(const std::function<void(Comm&)>& body);
+  int on_ranks(int ranks, const std::function<void(Comm&)>& body);
 
   const std::shared_ptr<LocalStorage> storage_;
   const SimDisk& disk_;

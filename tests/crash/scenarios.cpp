@@ -23,15 +23,12 @@ std::vector<Scenario> make() {
   const SimDiskOptions no_exchange{.exchange = false, .most_bytes = piece_bytes};
   const SimDiskOptions no_flags{.exchange = false, .no_replace = false, .most_bytes = piece_bytes};
   const auto two_steps = [](SimDisk&, Job& job) { job.save_step(1) && job.save_step(2); };
-  const auto step_after = [](int64_t step, int keep_last) { return [=](Job& job) { return job.save_step(step, keep_last); }; };
+  const auto next_step = [](int keep_last) { return [=](Job& job) { return job.save_next_step(keep_last); }; };
+  const auto anew = [](const char* ending) { return [=](Job& job) { return job.convert_anew("c", ending); }; };
   return {
-      {"the first save of all", able, {}, [](Job& job) { return job.save_step(1); }, step_after(2, 0)},
-      {"a save beside older steps", able, two_steps, step_after(3, 0), step_after(4, 0)},
-      {"three saves in a row",
-       able,
-       {},
-       [](Job& job) { return job.save_step(1) && job.save_step(2) && job.save_step(3); },
-       step_after(9, 0)},
+      {"the first save of all", able, {}, [](Job& job) { return job.save_step(1); }, next_step(0)},
+      {"a save beside older steps", able, two_steps, next_step(0), next_step(0)},
+      {"three saves in a row", able, {}, [](Job& job) { return job.save_step(1) && job.save_step(2) && job.save_step(3); }, next_step(0)},
       {"an overwrite by exchange", able, first_save, save_again, save_again},
       {"an overwrite that may have a gap, by exchange", able, first_save, [](Job& job) { return job.save("c", Replace::with_gap); },
        save_again},
@@ -41,15 +38,13 @@ std::vector<Scenario> make() {
        true},
       {"a commit inside the target, by links", no_flags, mount_target, [](Job& job) { return job.save("c"); },
        [](Job& job) { return job.save("c"); }, true},
-      {"retention of one", able, two_steps, step_after(3, 1), step_after(4, 1)},
+      {"retention of one", able, two_steps, next_step(1), next_step(1)},
       {"retention of two, four times", able, two_steps,
-       [](Job& job) { return job.save_step(3, 2) && job.save_step(4, 2) && job.save_step(5, 2); }, step_after(9, 2)},
-      {"a conversion to a directory", able, first_save, [](Job& job) { return job.convert("c", "out", 2); },
-       [](Job& job) { return job.convert("c", "again"); }},
-      {"a conversion to safetensors", able, first_save, [](Job& job) { return job.convert("c", "out.safetensors"); },
-       [](Job& job) { return job.convert("c", "again.safetensors"); }},
-      {"a conversion to torch.save", no_flags, first_save, [](Job& job) { return job.convert("c", "out.pt"); },
-       [](Job& job) { return job.convert("c", "again.pt"); }},
+       [](Job& job) { return job.save_step(3, 2) && job.save_step(4, 2) && job.save_step(5, 2); }, next_step(2)},
+      {"a conversion to a directory", able, first_save, [](Job& job) { return job.convert("c", "out", 2); }, anew(""), false, false},
+      {"a conversion to safetensors", able, first_save, [](Job& job) { return job.convert("c", "out.safetensors"); }, anew(".safetensors"),
+       false, false},
+      {"a conversion to torch.save", no_flags, first_save, [](Job& job) { return job.convert("c", "out.pt"); }, anew(".pt"), false, false},
   };
 }
 

@@ -19,6 +19,7 @@ struct Scenario {
   // What the next run does, on the disk that it finds. False: it cannot, and may say so.
   std::function<bool(Job&)> after = {};
   bool after_may_refuse = false;
+  bool has_phases = true;  // a conversion has no ranks, and so none
 };
 const std::vector<Scenario>& scenarios();
 

@@ -15,18 +15,17 @@
 #include "tessera/storage/memory_storage.h"
 #include "tests/property/mesh.h"
 #include "tests/support/run_as_ranks.h"
+#include "tests/support/seed.h"
 #include "tests/support/sim_comm.h"
 #include "tests/support/sim_storage.h"
 
 namespace tessera {
 namespace {
 
-// A sanitizer costs ten times as much for each mesh.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr uint64_t meshes = 1'000;
+// Under TSan the threads are what is to be seen.
+#if defined(__SANITIZE_THREAD__)
 constexpr int64_t threads_one_in = 2;
 #else
-constexpr uint64_t meshes = 10'000;
 constexpr int64_t threads_one_in = 32;
 #endif
 constexpr int most_ranks = 9;
@@ -135,14 +134,10 @@ void try_mesh(uint64_t seed, Counts& counts) {
   counts.well += exact;
 }
 
-uint64_t number_from(const char* variable, uint64_t otherwise) {
-  const char* const text = std::getenv(variable);
-  return text ? std::strtoull(text, nullptr, 10) : otherwise;
-}
-
 TEST(Meshes, WhateverNRanksSaveAnyMRanksLoadBitForBit) {
-  const uint64_t first = number_from("TESSERA_SEED", 1);
-  const uint64_t count = std::getenv("TESSERA_SEED") ? 1 : meshes * number_from("TESSERA_SCALE", 1);
+  const char* const one = std::getenv("TESSERA_SEED");
+  const uint64_t first = one ? std::strtoull(one, nullptr, 10) : 1;
+  const uint64_t count = one ? 1 : static_cast<uint64_t>(scaled(10'000));
   Counts counts;
   for (uint64_t seed = first; seed < first + count && !HasFailure(); ++seed) try_mesh(seed, counts);
   std::printf("meshes: %d bit-exact, seeds %llu to %llu, %d saves and %d loads failed first\n", counts.well,

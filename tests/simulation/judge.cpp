@@ -46,8 +46,10 @@ bool bearable(const JobPlan& plan, const JobSeen& job) {
 
 bool names(const Fault& fault, int rank) {
   const std::string number = "rank " + std::to_string(rank);
-  return fault.what.find(number + " is gone") != std::string::npos || fault.what.find(number + ",") != std::string::npos ||
-         fault.what.find(number + " was last seen") != std::string::npos;
+  for (const char* const how : {" is gone", " is cut off", ",", " was last seen"}) {
+    if (fault.what.find(number + how) != std::string::npos) return true;
+  }
+  return false;
 }
 
 // The n-th verb as the ranks that lived saw it.

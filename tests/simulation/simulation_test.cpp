@@ -6,27 +6,17 @@
 #include <cstdlib>
 
 #include "tests/simulation/story.h"
+#include "tests/support/seed.h"
 
 namespace tessera {
 namespace {
 
-// A sanitizer costs ten times as much for each story.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr uint64_t stories = 40;
-#else
-constexpr uint64_t stories = 500;
-#endif
 constexpr int ranks = 256;
-
-uint64_t number_from(const char* variable, uint64_t otherwise) {
-  const char* const text = std::getenv(variable);
-  return text ? std::strtoull(text, nullptr, 10) : otherwise;
-}
 
 TEST(Simulation, WhateverBefallsTheRanksNothingIsLostAndNobodyHangs) {
   const char* const one = std::getenv("TESSERA_SEED");
-  const uint64_t first = number_from("TESSERA_SEED", 1);
-  const uint64_t count = one ? 1 : stories * number_from("TESSERA_SCALE", 1);
+  const uint64_t first = one ? std::strtoull(one, nullptr, 10) : 1;
+  const uint64_t count = one ? 1 : static_cast<uint64_t>(scaled(500));
   StoryEnd sum;
   for (uint64_t seed = first; seed < first + count; ++seed) {
     const StoryEnd end = act_out(plan_story(seed, ranks), one != nullptr);

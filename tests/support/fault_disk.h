@@ -30,7 +30,6 @@ enum class Call : uint8_t {
   fchown,
   fchmod,
   list,
-  is_mount,
 };
 const char* name(Call call);
 // True for those after which a disk may hold something else than before, fsync included.
@@ -87,7 +86,7 @@ class FaultDisk final : public FileSystem {
   int fchown(int file, uid_t owner, gid_t group) override;
   int fchmod(int file, mode_t mode) override;
   int list(int directory, std::vector<DirectoryEntry>& entries) override;
-  int is_mount(int directory) override;
+  bool is_mount(int directory) override;
 
  private:
   struct Counted {

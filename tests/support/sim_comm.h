@@ -31,6 +31,8 @@ struct SimMessage {
   Bytes bytes = {};
   Fault fault = {};
   uint64_t progress = 0;
+  int64_t done_bytes = 0;
+  int64_t total_bytes = 0;
 };
 
 // One rank's end: what its network thread does.

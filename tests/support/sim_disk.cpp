@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "tests/support/spared.h"
+
 namespace tessera {
 namespace {
 
@@ -85,6 +87,7 @@ SimDisk::SimDisk(const SimDiskOptions& options, DiskImage image) : options_(opti
 // `work` returns what the call does: 0 or more, or -errno.
 template <class Work>
 auto SimDisk::locked(Work work) const {
+  const Spared spared;  // the system needs none of our memory
   auto result = state_.with(work);
   if (result >= 0) return result;
   errno = static_cast<int>(-result);
@@ -322,10 +325,10 @@ int SimDisk::list(int directory, std::vector<DirectoryEntry>& entries) {
   });
 }
 
-int SimDisk::is_mount(int directory) {
-  return locked([&](State& state) {
+bool SimDisk::is_mount(int directory) {
+  return state_.with([&](State& state) {
     const Inode* inode = inode_of(state, directory);
-    return !inode ? -EBADF : inode->is_mount ? 1 : 0;
+    return inode && inode->is_mount;
   });
 }
 

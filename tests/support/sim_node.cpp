@@ -117,11 +117,12 @@ class Leader final : public Node {
   void act_on(int from, SimMessage message) override {
     Peer& p = peer(from);
     p.heard = world.now();
+    lines.hear(from, world.now());
     switch (message.kind) {
       case Kind::part: lines.arrive(from, message.line, message.text, std::move(message.bytes), world.now()); break;
       case Kind::beat:
         if (std::exchange(p.progress[message.line], message.progress) != message.progress) {
-          lines.at(from, message.line).note(from, message.text, world.now());
+          lines.at(from, message.line).note(from, message.text, message.done_bytes, message.total_bytes, world.now());
         }
         break;
       case Kind::abort: lines.break_with(message.fault); break;
@@ -146,6 +147,7 @@ class Leader final : public Node {
     if (beat) {
       lose_the_silent();
       send_to_all({.kind = Kind::beat, .text = lines.doing(0)});
+      lines.hear(0, world.now());
       lines.check(world.now());
     }
     tell_if_broken();
@@ -193,9 +195,9 @@ class LeaderLine final : public Comm {
     node_.trace("answered '" + std::string(purpose) + "'");
     return std::move(std::move(combined).or_throw().front());
   }
-  void note(std::string_view doing) override {
+  void note(std::string_view doing, int64_t done_bytes, int64_t total_bytes) override {
     node_.process.check();
-    table().note(0, doing, node_.world.now());
+    table().note(0, doing, done_bytes, total_bytes, node_.world.now());
   }
   void abort(const Fault& fault) override {
     node_.process.check();
@@ -225,6 +227,8 @@ struct FollowersLine {
   std::optional<Outcome<Bytes>> answer = {};
   std::optional<Fault> broken = {};
   std::string doing = "joined";
+  int64_t done_bytes = 0;
+  int64_t total_bytes = 0;
   uint64_t progress = 0;
 };
 
@@ -274,12 +278,22 @@ class Follower final : public Node {
       else if (world.now() - heard_ > job.options().silence) lose_leader(silent());
     }
     if (!beat) return;
-    for (const auto& [number, line] : lines) send({.kind = Kind::beat, .line = number, .text = line.doing, .progress = line.progress});
+    for (const auto& [number, line] : lines) {
+      send({.kind = Kind::beat,
+            .line = number,
+            .text = line.doing,
+            .progress = line.progress,
+            .done_bytes = line.done_bytes,
+            .total_bytes = line.total_bytes});
+    }
   }
   void break_with(const Fault& fault) {
     if (!broken) broken = fault;
   }
   void lose_leader(const std::string& how) {
+    if (std::exchange(lost_leader_, true)) return;
+    const std::string who = "rank " + std::to_string(rank);
+    send({.kind = Kind::abort, .fault = {.code = Code::peer_lost, .what = who + " is cut off: it hears nothing of the leader; " + how}});
     break_with({.code = Code::peer_lost, .what = "rank 0, the leader, is gone: " + how + "; last seen at: " + leader_doing_});
   }
   void goodbye() override { send({.kind = Kind::bye}); }
@@ -288,6 +302,7 @@ class Follower final : public Node {
   std::string leader_doing_ = "starting";
   SimTime heard_ = {};
   bool disconnected_ = false;
+  bool lost_leader_ = false;
 };
 
 class FollowerLine final : public Comm {
@@ -310,9 +325,11 @@ class FollowerLine final : public Comm {
     if (!own().answer) throw Error(*failure());
     return std::exchange(own().answer, std::nullopt)->or_throw();
   }
-  void note(std::string_view doing) override {
+  void note(std::string_view doing, int64_t done_bytes, int64_t total_bytes) override {
     node_.process.check();
     own().doing = doing;
+    own().done_bytes = done_bytes;
+    own().total_bytes = total_bytes;
     ++own().progress;
   }
   void abort(const Fault& fault) override {
