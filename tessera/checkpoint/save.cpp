@@ -39,21 +39,13 @@ Orders agree_on_plan(Comm& comm, const std::function<const Description&()>& desc
   return decode_orders(through_leader(
       comm, Phase::plan, [&] { return encode(describe()); },
       [&](std::vector<Bytes> all) {
-        std::vector<Description> descriptions;
-        for (const Bytes& bytes : all) descriptions.push_back(decode_description(bytes));
-        plan = plan_save(descriptions, random_id());
+        plan = plan_save(decode_each(all, decode_description), random_id());
         int64_t total = 0;
         for (const RankWrites& writes : plan->ranks) total += writes.file_bytes;
         std::vector<Bytes> answers;
         for (RankWrites& writes : plan->ranks) answers.push_back(encode_orders({plan->manifest.save_id, total, writes}));
         return answers;
       }));
-}
-
-std::vector<Proof> decode_proofs(const std::vector<Bytes>& all) {
-  std::vector<Proof> proofs;
-  for (const Bytes& bytes : all) proofs.push_back(decode_proof(bytes));
-  return proofs;
 }
 
 }  // namespace
@@ -85,7 +77,7 @@ SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const
     });
     enter(Phase::publish);
     on_leader(comm, Phase::publish, [&] {
-      publish(*plan, decode_proofs(proofs), options.metrics, storage, staging, target, options.replace, replaces);
+      publish(*plan, decode_each(proofs, decode_proof), options.metrics, storage, staging, target, options.replace, replaces);
       return Bytes{};
     });
   } catch (...) {

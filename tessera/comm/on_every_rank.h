@@ -18,12 +18,16 @@ Fault decode_fault(std::span<const std::byte> bytes);
 // those with equal text.
 Fault root_cause(const std::vector<std::pair<int, Fault>>& faults, Phase phase);
 
-// For `lead` below: what `decode` makes of the bytes of `rank`. What it throws is that rank's fault, not the leader's.
+// For `lead` below: every rank's bytes decoded. What `decode` throws is the fault of that rank, not the leader's.
 template <class Decode>
-auto of_rank(int rank, Decode decode) {
-  auto decoded = capture(decode);
-  if (!decoded && decoded.fault.rank < 0) decoded.fault.rank = rank;
-  return std::move(decoded).or_throw();
+auto decode_each(const std::vector<Bytes>& all, Decode decode) {
+  std::vector<std::invoke_result_t<Decode, const Bytes&>> decoded;
+  for (size_t r = 0; r < all.size(); ++r) {
+    auto one = capture([&] { return decode(all[r]); });
+    if (!one && one.fault.rank < 0) one.fault.rank = static_cast<int>(r);
+    decoded.push_back(std::move(one).or_throw());
+  }
+  return decoded;
 }
 
 // Runs `work` on this rank and returns every rank's bytes, in rank order.

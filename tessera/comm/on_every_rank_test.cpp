@@ -56,7 +56,7 @@ TEST(RootCause, OfARanksBytesThatMakeNoSenseIsThatRank) {
     through_leader(
         comm, Phase::plan, [&] { return Bytes(comm.rank() == 1 ? 3 : 8); },
         [](const std::vector<Bytes>& all) {
-          for (int r = 0; r < 3; ++r) of_rank(r, [&] { return ByteReader(all[static_cast<size_t>(r)]).get<int64_t>(); });
+          decode_each(all, [](const Bytes& bytes) { return ByteReader(bytes).get<int64_t>(); });
           return all;
         });
   });

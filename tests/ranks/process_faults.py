@@ -166,9 +166,17 @@ class Place:
         self.ranks.append(one)
         return one
 
+    def begin(self, ranks):
+        for one in ranks:
+            if not one.wait_for("at ready", PATIENCE_S):
+                raise Failure("hung", f"it did not even start: {one.result()}")
+        for one in ranks:
+            one.go()
+
     def alone(self, verb, *more):
         """What a job of one rank that nobody disturbs says at the end."""
         one = self.start(verb, 0, 1, f"alone-{len(self.ranks)}", *more)
+        self.begin([one])
         one.wait_until(time.monotonic() + PATIENCE_S)
         return one.result()
 
@@ -248,6 +256,7 @@ def run_case(program, template, size, verb, who, action, point):
         for r in range(size):
             stop = ["--stop-at", point] if r == who else []
             ranks.append(place.start(verb, r, size, f"behind-{r}" if r in behind else "invitation", "--step", "2", *stop))
+        place.begin(ranks)
         proxies = [place.put_behind_proxy("invitation", f"behind-{r}") for r in behind]
         victim = ranks[who]
         if not victim.wait_for("at " + point, PATIENCE_S):
@@ -298,6 +307,7 @@ def run_pair(program, template, _size, point, first):
     try:
         jobs = [[place.start("save", r, 2, f"job-{j}", "--step", "2", "--salt", str(j), *(["--stop-at", point] if r == 0 else [])) for r in range(2)]
                 for j in range(2)]
+        place.begin([one for job in jobs for one in job])
         for job in jobs:
             if not job[0].wait_for("at " + point, PATIENCE_S):
                 raise Failure("hung", f"never came there: {job[0].result()}")
@@ -324,10 +334,11 @@ def points_of(program, template, size, verb):
     place = Place(program, template)
     try:
         ranks = [place.start(verb, r, size, "invitation", "--step", "2", "--trace") for r in range(size)]
+        place.begin(ranks)
         end = time.monotonic() + PATIENCE_S
         if not all(one.wait_until(end) and one.process.returncode == 0 for one in ranks):
             raise SystemExit(f"a clean run failed: {[one.lines for one in ranks]}")
-        return [[line[5:] for line in one.lines if line.startswith("pass ") and line != "pass end"] for one in ranks]
+        return [[line[5:] for line in one.lines if line.startswith("pass ") and line not in ("pass ready", "pass end")] for one in ranks]
     finally:
         place.close()
 

@@ -1,8 +1,8 @@
 // One rank of a job without LibTorch, for process_faults.py: it joins, saves or loads a small state, and stops at the point it is told.
 //   save_rank save|load --rank R --size N --invitation FILE --root DIRECTORY [--step S] [--salt X] [--stop-at POINT] [--trace]
 //             [--silence MS] [--deadline MS]
-// Output      "at POINT" where it stops, until a line comes on standard input; with --trace "pass POINT" at every one. Last a line:
-//             "saved S", "loaded S" (every bit is as it should be), or "failed CODE WHAT".
+// Output      "at ready" once it runs, and "at POINT"; at both it waits for a line on standard input. With --trace "pass POINT" at
+//             every one. Last "saved S", "loaded S" (every bit is as it should be), or "failed CODE WHAT".
 // A state is a function of step and salt, so that any rank of any later job can tell whether each bit of it is right. The salt is in it.
 #include <unistd.h>
 
@@ -37,7 +37,7 @@ void say(const std::string& line) {
 
 void reach(const Options& options, const std::string& point) {
   if (options.trace) say("pass " + point);
-  if (point != options.stop_at) return;
+  if (point != "ready" && point != options.stop_at) return;
   say("at " + point);
   std::string go;
   std::getline(std::cin, go);
@@ -60,6 +60,7 @@ std::string wait_for_invitation(const Options& options) {
 }
 
 std::unique_ptr<Comm> join(const Options& options) {
+  reach(options, "ready");  // so that a busy machine's slow starts take nothing from the deadline
   reach(options, "join.before");
   std::unique_ptr<Comm> comm;
   if (options.socket.rank == 0) {
@@ -124,7 +125,7 @@ class State {
   }
 
   std::vector<std::vector<int64_t>> memory_;  // a tensor each
-  std::vector<int64_t> first_;                // the place of its first element in the whole tensor
+  std::vector<int64_t> first_;  // the place of its first element in the whole tensor
   StateDict dict_;
 };
 

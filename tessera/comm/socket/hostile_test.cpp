@@ -210,9 +210,17 @@ TEST(Strangers, WhoStopHalfWayOrSpeakSlowlyAreShownOut) {
   Job job;
   std::vector<Stranger> strangers;
   const std::string whole = greeting("CURVE") + std::string("\4\xc8\5HELLO\1\0", 10) + std::string(150, 'x');
-  for (size_t count = 0; count <= whole.size(); count += 7) strangers.emplace_back(job.port()).say(whole.substr(0, count));
-  // Of a frame that is announced, a byte now and then.
-  expect_shown_out(strangers, [](const Stranger& slow) { slow.say("x"); });
+  std::vector<size_t> said;
+  for (size_t count = 0; count <= whole.size(); count += 7) {
+    strangers.emplace_back(job.port()).say(whole.substr(0, count));
+    said.push_back(count);
+  }
+  // Every other one goes on, a byte now and then.
+  int turn = 0;
+  expect_shown_out(strangers, [&](const Stranger& slow) {
+    const auto i = static_cast<size_t>(&slow - strangers.data());
+    if (i % 2 == 0 && said[i] < whole.size() && ++turn % 10 == 0) slow.say(whole.substr(said[i]++, 1));
+  });
   job.more_rounds(10);
 }
 
