@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "tests/crash/scenarios.h"
@@ -53,13 +54,15 @@ std::vector<std::string> shortcomings(const std::vector<Fault>& faults, const Fa
   return found;
 }
 
-// All that was acknowledged is there, also if the power goes now and nothing more survives than must.
-std::vector<std::string> broken_now_or_without_power(const SimDiskOptions& options, SimDisk& disk, const Promises& promises) {
+// All that was acknowledged is there, also if the power goes now: when nothing survives that need not, when all names do, or any.
+std::vector<std::string> broken_now_or_without_power(const SimDiskOptions& options, SimDisk& disk, const Promises& promises, Random& random,
+                                                     int tries) {
   auto broken = broken_promises(disk, promises, disk.changes());
   const Recording recording = disk.recording();
-  Random unused;
-  for (const Survives survives : {Survives::nothing, Survives::names}) {
-    SimDisk after(options, crash_state(recording, recording.changes.size(), survives, unused));
+  std::vector<Survives> survivors(static_cast<size_t>(tries), Survives::anything);
+  survivors.insert(survivors.end(), {Survives::nothing, Survives::names});
+  for (const Survives survives : survivors) {
+    SimDisk after(options, crash_state(recording, recording.changes.size(), survives, random));
     for (std::string& line : broken_promises(after, promises, recording.changes.size())) {
       broken.push_back("without power: " + std::move(line));
     }
@@ -73,7 +76,7 @@ class IoFailure : public ::testing::TestWithParam<int> {
   int64_t errors_ = 0;
 
   // Returns false if the work was over before the failure.
-  bool save_fails(const Scenario& scenario, const Start& start, const Failure& failure) {
+  bool save_fails(const Scenario& scenario, const Start& start, const Failure& failure, Random& random) {
     SimDisk disk(scenario.disk, start.image);
     FaultDisk faulty(disk);
     faulty.add(failure.rule());
@@ -89,7 +92,7 @@ class IoFailure : public ::testing::TestWithParam<int> {
     if (!done) {
       EXPECT_THAT(shortcomings(job.faults(), failure, scenario.has_phases), IsEmpty()) << when;
     }
-    const auto broken = broken_now_or_without_power(scenario.disk, disk, job.promises());
+    const auto broken = broken_now_or_without_power(scenario.disk, disk, job.promises(), random, 1);
     counts_.broken += !broken.empty();
     EXPECT_THAT(broken, IsEmpty()) << when;
     EXPECT_EQ(disk.open_descriptors(), 0) << when;
@@ -137,7 +140,7 @@ TEST_P(IoFailure, OfASaveLosesNothingAndIsNeverTakenForSuccess) {
   const double share = std::min(1.0, 0.25 * static_cast<double>(scaled(1000)) / 1000 / GetParam());
   for (const Scenario& scenario : scenarios()) {
     const Start start = start_of(scenario, GetParam());
-    at_every_operation(random, share, [&](const Failure& failure) { return save_fails(scenario, start, failure); });
+    at_every_operation(random, share, [&](const Failure& failure) { return save_fails(scenario, start, failure, random); });
   }
   print(counts_, "I/O failures of saves, " + std::to_string(GetParam()) + " ranks, " + std::to_string(errors_) + " told");
 }
@@ -149,15 +152,75 @@ TEST_P(IoFailure, OfALoadIsToldAndHarmsNothing) {
   print(counts_, "I/O failures of loads, " + std::to_string(GetParam()) + " ranks, " + std::to_string(errors_) + " told");
 }
 
-TEST_P(IoFailure, ShortReadsAndWritesAreNone) {
-  for (const Scenario& scenario : scenarios()) {
+// One failure hides another: a disk on which each operation may fail.
+TEST_P(IoFailure, ManyAtOnceLoseNothing) {
+  Random random(seed_of_this_run());
+  for (int64_t i = scaled(600) / GetParam(); i > 0 && !HasFailure(); --i) {
+    const Scenario& scenario = scenarios()[random() % scenarios().size()];
     const Start start = start_of(scenario, GetParam());
     SimDisk disk(scenario.disk, start.image);
     FaultDisk faulty(disk);
-    faulty.add({{Trouble::Kind::shorten}, 1, true});
+    // From some moment on: most of what is worth failing comes late.
+    const auto by_chance = [chance = Random(random()), one_in = 2 + random() % 40, left = random() % 60](const Operation&) mutable {
+      return left > 0 ? --left, false : chance() % one_in == 0;
+    };
+    const std::string when = scenario.name + ", " + std::to_string(i) + " to go";
+    faulty.add({{Trouble::Kind::fail, errnos[random() % std::size(errnos)]}, 1, true, by_chance});
     Job job(faulty, disk, GetParam(), start.promises);
-    EXPECT_TRUE(scenario.work(job)) << scenario.name;
-    EXPECT_THAT(broken_promises(faulty, job.promises(), disk.changes()), IsEmpty()) << scenario.name;
+    scenario.work(job);
+    ++counts_.tried;
+    const auto broken = broken_now_or_without_power(scenario.disk, disk, job.promises(), random, 1);
+    counts_.broken += !broken.empty();
+    std::string story;
+    if (!broken.empty()) {
+      for (const Operation& operation : faulty.operations()) story += "\n  " + describe(operation);
+    }
+    EXPECT_THAT(broken, IsEmpty()) << when << story;
+    EXPECT_EQ(disk.open_descriptors(), 0) << when;
+  }
+  print(counts_, "disks that fail at random, " + std::to_string(GetParam()) + " ranks");
+}
+
+// Two changes of the disk fail, every pair of them: the second among what is done about the first.
+TEST(IoFailures, EveryPairLosesNothing) {
+  Random random(seed_of_this_run());
+  Counts counts;
+  for (const Scenario& scenario : scenarios()) {
+    const Start start = start_of(scenario, 1);
+    bool more = true;
+    for (int64_t first = 1; more && !HasFailure(); ++first) {
+      bool hit_second = true;
+      for (int64_t second = first + 1; hit_second && !HasFailure(); ++second) {
+        SimDisk disk(scenario.disk, start.image);
+        FaultDisk faulty(disk);
+        for (const int64_t at : {first, second}) {
+          faulty.add({{Trouble::Kind::fail, EIO}, at, false, [](const Operation& operation) { return changes_disk(operation.call); }});
+        }
+        Job job(faulty, disk, 1, start.promises);
+        scenario.work(job);
+        more = !faulty.hit().empty();
+        hit_second = std::ranges::count_if(faulty.operations(), &Operation::hit) == 2;
+        ++counts.tried;
+        const auto broken = broken_now_or_without_power(scenario.disk, disk, job.promises(), random, 8);
+        counts.broken += !broken.empty();
+        EXPECT_THAT(broken, IsEmpty()) << scenario.name << ", changes " << first << " and " << second << " fail";
+      }
+    }
+  }
+  print(counts, "pairs of I/O failures, 1 rank");
+}
+
+TEST_P(IoFailure, ADiskThatIsShortOrSlowIsNone) {
+  for (const Scenario& scenario : scenarios()) {
+    for (const auto kind : {Trouble::Kind::shorten, Trouble::Kind::wait}) {
+      const Start start = start_of(scenario, GetParam());
+      SimDisk disk(scenario.disk, start.image);
+      FaultDisk faulty(disk);
+      faulty.add({{kind}, 1, true});
+      Job job(faulty, disk, GetParam(), start.promises);
+      EXPECT_TRUE(scenario.work(job)) << scenario.name;
+      EXPECT_THAT(broken_promises(faulty, job.promises(), disk.changes()), IsEmpty()) << scenario.name;
+    }
   }
 }
 

@@ -38,7 +38,9 @@ bool changes_disk(Call call) {
   }
 }
 
-std::string describe(const Operation& operation) { return std::string(name(operation.call)) + " " + operation.path; }
+std::string describe(const Operation& operation) {
+  return std::string(name(operation.call)) + " " + operation.path + (operation.hit ? " (hit)" : "");
+}
 
 void FaultDisk::add(Rule rule) {
   state_.with([&](State& state) { state.rules.push_back({std::move(rule), 0}); });
@@ -73,6 +75,7 @@ FaultDisk::Fate FaultDisk::begin(Call call, int file, const std::string& name) {
       if (!fate.hit) fate = {true, rule.trouble};
     }
     if (fate.hit && state.hit.empty()) state.hit = describe(operation);
+    state.operations.back().hit = fate.hit;
     if (fate.hit && crashes(fate.trouble.kind)) state.crashed = true;
     return fate;
   });

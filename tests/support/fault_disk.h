@@ -38,6 +38,7 @@ bool changes_disk(Call call);
 struct Operation {
   Call call = Call::openat;
   std::string path;  // as it was when the file was opened
+  bool hit = false;  // by a rule
 };
 std::string describe(const Operation& operation);
 
