@@ -34,18 +34,40 @@ Orders decode_orders(std::span<const std::byte> bytes) {
   return orders;
 }
 
-// Descriptions go to the leader, orders come back. `plan` is set on the leader only.
-Orders agree_on_plan(Comm& comm, const StateDict& state, Described& mine, std::optional<SavePlan>& plan) {
-  return decode_orders(through_leader(
+std::vector<Description> decode_descriptions(const std::vector<Bytes>& all) {
+  std::vector<Description> descriptions;
+  for (const Bytes& bytes : all) descriptions.push_back(decode_description(bytes));
+  return descriptions;
+}
+
+// The boxes of this rank that have replicas, whose digests are to be taken.
+std::vector<HeldBox> ask_for_replicas(Comm& comm, Described& mine, const StateDict& state) {
+  return decode_held_boxes(through_leader(
       comm, Phase::plan,
       [&] {
         mine = describe(state, comm.rank());
         return encode(mine.description);
       },
       [&](std::vector<Bytes> all) {
-        std::vector<Description> descriptions;
-        for (const Bytes& bytes : all) descriptions.push_back(decode_description(bytes));
-        plan = plan_save(descriptions, random_id());
+        std::vector<Bytes> answers;
+        for (const auto& boxes : replicated_boxes(decode_descriptions(all))) answers.push_back(encode(boxes));
+        return answers;
+      }));
+}
+
+// Descriptions go to the leader, orders come back. `plan` is set on the leader only.
+Orders agree_on_plan(Comm& comm, const StateDict& state, bool compare_replicas, Described& mine, std::optional<SavePlan>& plan) {
+  std::vector<HeldBox> replicated;
+  if (compare_replicas) replicated = ask_for_replicas(comm, mine, state);
+  return decode_orders(through_leader(
+      comm, Phase::plan,
+      [&] {
+        if (!compare_replicas) mine = describe(state, comm.rank());
+        digest_boxes(mine, replicated);
+        return encode(mine.description);
+      },
+      [&](std::vector<Bytes> all) {
+        plan = plan_save(decode_descriptions(all), random_id());
         int64_t total = 0;
         for (const RankWrites& writes : plan->ranks) total += writes.file_bytes;
         std::vector<Bytes> answers;
@@ -81,7 +103,7 @@ SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDic
   comm.note("plan a save to " + target);
   Described mine;
   std::optional<SavePlan> plan;
-  const Orders orders = agree_on_plan(comm, state, mine, plan);
+  const Orders orders = agree_on_plan(comm, state, options.compare_replicas, mine, plan);
   const Path staging(as_text(on_leader(comm, Phase::start, [&] {
     refuse_full_target(storage, target, options.replace);
     const Path chosen = storage.stage(target, orders.save_id);
