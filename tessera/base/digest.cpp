@@ -7,6 +7,7 @@
 #endif
 
 #include <cstring>
+#include <new>
 #include <random>
 
 namespace tessera {
@@ -15,13 +16,35 @@ uint32_t crc32(std::span<const std::byte> bytes, uint32_t crc) {
   return crc32_gzip_refl(crc, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
 }
 
-Digest digest(std::span<const std::byte> bytes) {
+namespace {
+
+Digest canonical_form(XXH128_hash_t hash) {
   XXH128_canonical_t canonical;
-  XXH128_canonicalFromHash(&canonical, XXH3_128bits(bytes.data(), bytes.size()));
+  XXH128_canonicalFromHash(&canonical, hash);
   Digest result;
   std::memcpy(result.data(), canonical.digest, result.size());
   return result;
 }
+
+}  // namespace
+
+Digest digest(std::span<const std::byte> bytes) { return canonical_form(XXH3_128bits(bytes.data(), bytes.size())); }
+
+struct DigestStream::State {
+  struct Free {
+    void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
+  };
+  std::unique_ptr<XXH3_state_t, Free> xxh3{XXH3_createState()};
+};
+
+DigestStream::DigestStream() : state_(std::make_unique<State>()) {
+  if (!state_->xxh3) throw std::bad_alloc();
+  XXH3_128bits_reset(state_->xxh3.get());
+}
+DigestStream::~DigestStream() = default;
+
+void DigestStream::add(std::span<const std::byte> bytes) { XXH3_128bits_update(state_->xxh3.get(), bytes.data(), bytes.size()); }
+Digest DigestStream::result() const { return canonical_form(XXH3_128bits_digest(state_->xxh3.get())); }
 
 std::string random_id() {
   std::random_device device;

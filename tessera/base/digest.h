@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -15,6 +16,21 @@ uint32_t crc32(std::span<const std::byte> bytes, uint32_t crc = 0);
 
 using Digest = std::array<std::byte, 16>;
 Digest digest(std::span<const std::byte> bytes);
+
+// The same digest of bytes that come in parts.
+class DigestStream {
+ public:
+  DigestStream();
+  ~DigestStream();
+  DigestStream(const DigestStream&) = delete;
+  DigestStream& operator=(const DigestStream&) = delete;
+  void add(std::span<const std::byte> bytes);
+  Digest result() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 // 128 random bits in 32 hexadecimal digits: names a save.
 std::string random_id();

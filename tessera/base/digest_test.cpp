@@ -55,6 +55,18 @@ RC_GTEST_PROP(DigestOf, AnyFlippedBitChangesIt, (std::string text)) {
   RC_ASSERT(digest(as_bytes(text)) != before);
 }
 
+RC_GTEST_PROP(DigestStream, GivesTheDigestOfTheWholeHoweverItIsCut, (const std::string& text)) {
+  const std::string large = text + std::string(*rc::gen::inRange<size_t>(0, 3000), 'x');
+  const auto bytes = as_bytes(large);
+  DigestStream stream;
+  for (size_t at = 0; at < bytes.size();) {
+    const auto count = *rc::gen::inRange<size_t>(1, bytes.size() - at + 1);
+    stream.add(bytes.subspan(at, count));
+    at += count;
+  }
+  RC_ASSERT(stream.result() == digest(bytes));
+}
+
 TEST(RandomId, Is32HexadecimalDigitsAndNeverTheSame) {
   std::set<std::string> ids;
   for (int i = 0; i < 100; ++i) {

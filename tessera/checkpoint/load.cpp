@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <functional>
 #include <set>
+#include <utility>
 
 #include "tessera/checkpoint/head.h"
 #include "tessera/checkpoint/open.h"
@@ -11,6 +13,7 @@
 #include "tessera/checkpoint/rename.h"
 #include "tessera/comm/on_every_rank.h"
 #include "tessera/format/dcp.h"
+#include "tessera/layout/overlap.h"
 #include "tessera/plan/description.h"
 #include "tessera/transfer/read_box.h"
 
@@ -24,23 +27,78 @@ struct ReadyRead {
   View into;
 };
 
+// Two leaves that are one tensor in memory. The second is read into memory of its own and must turn out equal.
+struct Tie {
+  std::string first;
+  std::string again;
+  View of_first;
+  View of_again;
+};
+
 // Everything that one rank will do to its state, found possible before any of it is done.
 struct Ready {
   std::vector<ReadyRead> reads;
+  std::vector<Tie> ties;
+  std::vector<std::pair<View, View>> staged;           // what is read → where it goes once all went well
   std::vector<std::pair<std::string, Value>> objects;  // leaf → its new value
   Match match;
   std::set<std::string> wanted;  // keys of the manifest
 };
 
-// The items of a tensor are opened once, however many boxes need them.
-void add_tensor_reads(const Wanted& wanted, const Manifest& manifest, const StateDict& state, const Items& items, Ready& ready) {
-  const auto& entry = std::get<TensorEntry>(manifest.entries.at(wanted.key).is);
-  std::map<size_t, OpenItem> open;
-  for (const Shard& shard : std::get<TensorLeaf>(state.leaves.at(wanted.leaf).is).shards) {
-    for (const ChunkRead& read : cut(entry, shard.box)) {
-      auto [at, fresh] = open.try_emplace(read.chunk);
-      if (fresh) at->second = items.tensor(wanted.key, entry, entry.chunks[read.chunk]);
-      ready.reads.push_back({at->second, read.from, part(shard.view, read.to)});
+// A box that is wanted, and the memory that it is read into.
+struct Destination {
+  const Wanted* wanted;
+  const Box* box;
+  View view;
+};
+
+std::vector<Destination> destinations_of(const Match& match, const StateDict& state) {
+  std::vector<Destination> all;
+  for (const Wanted& wanted : match.tensors) {
+    for (const Shard& shard : std::get<TensorLeaf>(state.leaves.at(wanted.leaf).is).shards)
+      all.push_back({&wanted, &shard.box, shard.view});
+  }
+  return all;
+}
+
+View memory_like(const View& view) {
+  const auto memory = std::make_shared<Bytes>(static_cast<size_t>(bytes_of(view)));
+  return dense_view(memory->data(), view.dtype, view.sizes, memory);
+}
+
+// Chooses where each box is read to. Memory that is not there is found missing before anything is read.
+void prepare_memory(std::vector<Destination>& destinations, bool staged, Ready& ready) {
+  std::vector<View> views;
+  for (const Destination& destination : destinations) views.push_back(destination.view);
+  const Overlaps found = overlaps(views);
+  if (found.partly) {
+    const std::string a = destinations[found.partly->first].wanted->leaf, b = destinations[found.partly->second].wanted->leaf;
+    throw Error(
+        {.code = Code::invalid_argument,
+         .what = a == b ? "the memory of '" + a + "' holds an element more than once" : "'" + a + "' and '" + b + "' overlap in memory",
+         .hint = "load into memory that holds each element once, as of clone()"});
+  }
+  if (staged) {
+    for (Destination& destination : destinations) {
+      View memory = memory_like(destination.view);
+      ready.staged.emplace_back(memory, std::exchange(destination.view, memory));
+    }
+  }
+  for (const auto& [first, again] : found.same) {
+    Destination &a = destinations[first], &b = destinations[again];
+    if (!staged) b.view = memory_like(b.view);
+    ready.ties.push_back({a.wanted->leaf, b.wanted->leaf, a.view, b.view});
+  }
+}
+
+void add_reads(const std::vector<Destination>& destinations, const Manifest& manifest, const Items& items, Ready& ready) {
+  std::map<std::pair<std::string, size_t>, OpenItem> open;  // once, however many boxes need them
+  for (const auto& [wanted, box, view] : destinations) {
+    const auto& entry = std::get<TensorEntry>(manifest.entries.at(wanted->key).is);
+    for (const ChunkRead& read : cut(entry, *box)) {
+      auto [at, fresh] = open.try_emplace({wanted->key, read.chunk});
+      if (fresh) at->second = items.tensor(wanted->key, entry, entry.chunks[read.chunk]);
+      ready.reads.push_back({at->second, read.from, part(view, read.to)});
     }
   }
 }
@@ -51,10 +109,10 @@ Ready prepare(const Opened& opened, const StateDict& state, const Comm& comm, co
   tessera::describe(state, comm.rank());  // finds views that do not fit their boxes before they are written through
   Ready ready;
   ready.match = match(manifest, state, comm.rank(), comm.size(), options);
-  for (const Wanted& wanted : ready.match.tensors) {
-    ready.wanted.insert(wanted.key);
-    add_tensor_reads(wanted, manifest, state, items, ready);
-  }
+  std::vector<Destination> destinations = destinations_of(ready.match, state);
+  prepare_memory(destinations, options.staged, ready);
+  add_reads(destinations, manifest, items, ready);
+  for (const Wanted& wanted : ready.match.tensors) ready.wanted.insert(wanted.key);
   for (const Wanted& wanted : ready.match.objects) {
     ready.wanted.insert(wanted.key);
     ready.objects.emplace_back(wanted.leaf, items.object(wanted.key, std::get<ObjectEntry>(manifest.entries.at(wanted.key).is)));
@@ -103,18 +161,17 @@ LoadReport merge_findings(const std::vector<Bytes>& all, const Manifest& manifes
   return report;
 }
 
-// Turns every destination into memory of its own and returns what the destinations were. Memory that is not there is found missing
-// before anything is read.
-std::vector<View> stage(Ready& ready, Comm& comm) {
-  std::vector<View> targets;
-  on_every_rank(comm, Phase::check, [&] {
-    for (const ReadyRead& read : ready.reads) targets.push_back(read.into);
-    for (ReadyRead& read : ready.reads) {
-      const auto memory = std::make_shared<Bytes>(static_cast<size_t>(bytes_of(read.into)));
-      read.into = dense_view(memory->data(), read.into.dtype, read.into.sizes, memory);
-    }
+// Else the one that was read last would win.
+void check_tie(const Tie& tie) {
+  bool equal = true;
+  const int64_t each = element_bytes(tie.of_first.dtype);
+  for_each_run(tie.of_first.sizes, tie.of_first.strides, tie.of_again.strides, [&](int64_t a, int64_t b, int64_t count) {
+    equal = equal && std::memcmp(tie.of_first.data + a * each, tie.of_again.data + b * each, static_cast<size_t>(count * each)) == 0;
   });
-  return targets;
+  if (equal) return;
+  throw Error({.code = Code::mismatch,
+               .what = "'" + tie.first + "' and '" + tie.again + "' are one tensor here and differ in the checkpoint",
+               .hint = "untie them, or load one of the two"});
 }
 
 // After this many bytes a rank says how far it is.
@@ -129,6 +186,7 @@ ReadCount read_all(const Ready& ready, Comm& comm) {
     noted = count.read_bytes;
     comm.note("read " + read.item.file->file(), count.read_bytes, 0);
   }
+  for (const Tie& tie : ready.ties) check_tie(tie);
   return count;
 }
 
@@ -210,7 +268,6 @@ LoadReport load(Comm& comm, const Storage& storage, const Path& directory, State
                                                            return encode_findings(ready);
                                                          }),
                                      opened.manifest);
-  const std::vector<View> targets = options.staged ? stage(ready, comm) : std::vector<View>{};
   try {
     add_counts(on_every_rank_bytes(comm, Phase::read,
                                    [&] {
@@ -224,7 +281,7 @@ LoadReport load(Comm& comm, const Storage& storage, const Path& directory, State
   } catch (const Error& error) {
     throw failed_read(error.fault(), undefined_keys(ready, options));
   }
-  for (size_t r = 0; r < targets.size(); ++r) copy(ready.reads[r].into, targets[r]);
+  for (const auto& [from, to] : ready.staged) copy(from, to);
   replace_objects(ready, state);
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return report;

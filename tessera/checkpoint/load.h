@@ -6,6 +6,9 @@
 // Errors      Error(mismatch, not_found) where state and checkpoint differ, Error(corrupt, unsupported, io) with file and offset.
 //             An error in the read phase is a LoadError, which lists the tensors of this rank whose content is undefined now; with
 //             LoadOptions::staged there are none.
+// Shared      Leaves that are the same memory (tied tensors) must be equal in the checkpoint: Error(mismatch), found once both are read;
+//             the second takes memory of its own until then. Destinations that overlap in any other way, and expanded ones, are
+//             Error(invalid_argument) before a byte changes. What does not overlap may have any strides.
 // Checks      Where the checkpoint has a sidecar, every block that is touched is held against its digest before load returns; else the
 //             archives' CRC-32 where items are read whole. The report says how many bytes nothing vouched for.
 #pragma once

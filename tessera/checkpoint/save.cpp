@@ -34,10 +34,28 @@ Orders decode_orders(std::span<const std::byte> bytes) {
   return orders;
 }
 
+// The boxes of this rank that have replicas, whose digests are to be taken.
+std::vector<HeldBox> ask_for_replicas(Comm& comm, const SaveSteps& steps) {
+  return decode_held_boxes(through_leader(
+      comm, Phase::plan, [&] { return encode(steps.describe().description); },
+      [&](std::vector<Bytes> all) {
+        std::vector<Bytes> answers;
+        for (const auto& boxes : replicated_boxes(decode_each(all, decode_description))) answers.push_back(encode(boxes));
+        return answers;
+      }));
+}
+
 // Descriptions go to the leader, orders come back. `plan` is set on the leader only.
-Orders agree_on_plan(Comm& comm, const std::function<const Description&()>& describe, std::optional<SavePlan>& plan) {
+Orders agree_on_plan(Comm& comm, const SaveSteps& steps, bool compare_replicas, std::optional<SavePlan>& plan) {
+  std::vector<HeldBox> replicated;
+  if (compare_replicas) replicated = ask_for_replicas(comm, steps);
   return decode_orders(through_leader(
-      comm, Phase::plan, [&] { return encode(describe()); },
+      comm, Phase::plan,
+      [&] {
+        Described& mine = steps.describe();
+        digest_boxes(mine, replicated);
+        return encode(mine.description);
+      },
       [&](std::vector<Bytes> all) {
         plan = plan_save(decode_each(all, decode_description), random_id());
         int64_t total = 0;
@@ -58,7 +76,7 @@ SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const
   enter(Phase::plan);
   comm.note("plan a save to " + target);
   std::optional<SavePlan> plan;
-  const Orders orders = agree_on_plan(comm, steps.describe, plan);
+  const Orders orders = agree_on_plan(comm, steps, options.compare_replicas, plan);
   Standing replaces;  // known to the leader only
   Path staging;       // on the leader from the moment on when it is there, though a rank be lost before the others hear of it
   try {
@@ -89,13 +107,13 @@ SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const
 }
 
 SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDict& state, const SaveOptions& options) {
-  Described mine;
-  const SaveSteps steps{.describe = [&]() -> const Description& {
-                          mine = describe(state, comm.rank());
-                          return mine.description;
+  std::optional<Described> mine;
+  const SaveSteps steps{.describe = [&]() -> Described& {
+                          if (!mine) mine = describe(state, comm.rank());
+                          return *mine;
                         },
                         .write = [&](const RankWrites& writes, const Path& staging,
-                                     const Progress& progress) { return write_shards(writes, mine, storage, staging, progress); }};
+                                     const Progress& progress) { return write_shards(writes, *mine, storage, staging, progress); }};
   SaveReport report = save_in_steps(comm, storage, target, steps, options);
   report.stall_seconds = report.seconds;
   return report;

@@ -22,6 +22,9 @@ struct SaveOptions {
   Replace replace = Replace::never;
   // What the trainer measured at this step, kept in the sidecar; the leader's count. Retention can keep the best by one of them.
   std::map<std::string, double> metrics = {};
+  // Holds the replicas of each box against each other, by digest, and refuses those that disagree: Error(mismatch) with key, box and
+  // ranks. Without it the owner's bytes are saved. Costs one more round and a pass over what more than one rank holds.
+  bool compare_replicas = false;
   // Told on this rank when a phase of the save begins: plan, write, publish.
   std::function<void(Phase)> on_phase = {};
 };

@@ -40,9 +40,14 @@ StatePart::StatePart(Optimizer& optimizer)
     : describe([&optimizer](Kind, TensorViews& views) { return optimizer_state(optimizer, views); }),
       apply([&optimizer](const StateDict& loaded) { apply_optimizer_state(optimizer, loaded); }) {}
 
-StatePart::StatePart(torch::optim::Optimizer& optimizer, ModuleRef model)
-    : describe([&optimizer, model](Kind, TensorViews& views) { return torch_optimizer_state(optimizer, model, views); }),
-      apply([&optimizer, model](const StateDict& loaded) { apply_torch_optimizer_state(optimizer, model, loaded); }) {}
+StatePart::StatePart(torch::optim::Optimizer& optimizer, ModuleRef model) {
+  const auto not_begun = std::make_shared<NotBegun>();
+  describe = [&optimizer, model, not_begun](Kind, TensorViews& views) {
+    not_begun->clear();
+    return torch_optimizer_state(optimizer, model, views, *not_begun);
+  };
+  apply = [&optimizer, model, not_begun](const StateDict& loaded) { apply_torch_optimizer_state(optimizer, model, loaded, *not_begun); };
+}
 
 StatePart::StatePart(Value& nested)
     : describe([&nested](Kind, TensorViews&) {

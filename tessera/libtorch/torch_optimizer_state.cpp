@@ -29,7 +29,9 @@ using Options = std::vector<NamedOption>;
 // How one of torch::optim's optimizers keeps its state and options.
 template <class ParamState, class GroupOptions>
 struct AdamLike {
-  static Fields fields(torch::optim::Optimizer& optimizer, const at::Tensor& leaf, const torch::optim::OptimizerParamGroup& group) {
+  // An entry of zeros at step 0 is what the first step would make.
+  static Fields fields(torch::optim::Optimizer& optimizer, const at::Tensor& leaf, const torch::optim::OptimizerParamGroup& group,
+                       NotBegun&) {
     auto& entry = optimizer.state()[leaf.unsafeGetTensorImpl()];
     if (!entry) {
       auto made = std::make_unique<ParamState>();
@@ -75,15 +77,25 @@ struct AdamLike {
 };
 
 struct SgdLike {
-  static Fields fields(torch::optim::Optimizer& optimizer, const at::Tensor& leaf, const torch::optim::OptimizerParamGroup& group) {
+  // A first step takes the gradient as it is, without dampening: a buffer of zeros is not what it would begin with.
+  static Fields fields(torch::optim::Optimizer& optimizer, const at::Tensor& leaf, const torch::optim::OptimizerParamGroup& group,
+                       NotBegun& not_begun) {
     if (static_cast<const torch::optim::SGDOptions&>(group.options()).momentum() == 0) return {};
-    auto& entry = optimizer.state()[leaf.unsafeGetTensorImpl()];
-    if (!entry) {
-      auto made = std::make_unique<torch::optim::SGDParamState>();
-      made->momentum_buffer(at::zeros_like(leaf));
-      entry = std::move(made);
+    const auto entry = optimizer.state().find(leaf.unsafeGetTensorImpl());
+    if (entry != optimizer.state().end()) {
+      return {{{"momentum_buffer", static_cast<torch::optim::SGDParamState&>(*entry->second).momentum_buffer()}}, std::nullopt};
     }
-    return {{{"momentum_buffer", static_cast<torch::optim::SGDParamState&>(*entry).momentum_buffer()}}, std::nullopt};
+    at::Tensor& buffer = not_begun[leaf.unsafeGetTensorImpl()];
+    if (!buffer.defined()) buffer = at::zeros_like(leaf.detach());
+    return {{{"momentum_buffer", buffer}}, std::nullopt};
+  }
+  static void begin(torch::optim::Optimizer& optimizer, NotBegun& not_begun) {
+    for (auto& [leaf, buffer] : not_begun) {
+      auto entry = std::make_unique<torch::optim::SGDParamState>();
+      entry->momentum_buffer(buffer);
+      optimizer.state()[const_cast<c10::TensorImpl*>(leaf)] = std::move(entry);
+    }
+    not_begun.clear();
   }
   static Options options(const torch::optim::OptimizerParamGroup& group) {
     const auto& o = static_cast<const torch::optim::SGDOptions&>(group.options());
@@ -109,7 +121,7 @@ struct SgdLike {
 };
 
 struct Adapter {
-  Fields (*fields)(torch::optim::Optimizer&, const at::Tensor&, const torch::optim::OptimizerParamGroup&);
+  Fields (*fields)(torch::optim::Optimizer&, const at::Tensor&, const torch::optim::OptimizerParamGroup&, NotBegun&);
   Options (*options)(const torch::optim::OptimizerParamGroup&);
   void (*set)(torch::optim::OptimizerParamGroup&, const std::string&, const Value&);
 };
@@ -152,7 +164,7 @@ void for_each_parameter(torch::optim::Optimizer& optimizer, const NamesOfLeaf& n
 
 }  // namespace
 
-StateDict torch_optimizer_state(torch::optim::Optimizer& optimizer, ModuleRef model, TensorViews& views) {
+StateDict torch_optimizer_state(torch::optim::Optimizer& optimizer, ModuleRef model, TensorViews& views, NotBegun& not_begun) {
   const Adapter adapter = adapter_of(optimizer);
   const NamesOfLeaf names = names_of_leaves(model);
   StateDict state;
@@ -161,7 +173,7 @@ StateDict torch_optimizer_state(torch::optim::Optimizer& optimizer, ModuleRef mo
     std::vector<Value> params;
     for_each_parameter(optimizer, names, g, [&](const NamedParameter& parameter, const at::Tensor& leaf) {
       params.emplace_back(parameter.name);
-      const Fields fields = adapter.fields(optimizer, leaf, optimizer.param_groups()[g]);
+      const Fields fields = adapter.fields(optimizer, leaf, optimizer.param_groups()[g], not_begun);
       for (const auto& [what, tensor] : fields.tensors) {
         const at::Tensor part = parameter.unit ? parameter.unit->part_of(tensor, parameter.index) : tensor;
         state.add(state_key(parameter, what), parameter_leaf(parameter, part, views), {"state", parameter.name, what});
@@ -178,14 +190,15 @@ StateDict torch_optimizer_state(torch::optim::Optimizer& optimizer, ModuleRef mo
   return state;
 }
 
-void apply_torch_optimizer_state(torch::optim::Optimizer& optimizer, ModuleRef model, const StateDict& loaded) {
+void apply_torch_optimizer_state(torch::optim::Optimizer& optimizer, ModuleRef model, const StateDict& loaded, NotBegun& not_begun) {
   const Adapter adapter = adapter_of(optimizer);
+  SgdLike::begin(optimizer, not_begun);
   const NamesOfLeaf names = names_of_leaves(model);
   for (size_t g = 0; g < optimizer.param_groups().size(); ++g) {
     auto& group = optimizer.param_groups()[g];
     for_each_parameter(optimizer, names, g, [&](const NamedParameter& parameter, const at::Tensor& leaf) {
       const auto found = loaded.leaves.find(state_key(parameter, "step"));
-      const Fields fields = adapter.fields(optimizer, leaf, group);
+      const Fields fields = adapter.fields(optimizer, leaf, group, not_begun);
       if (found == loaded.leaves.end() || !fields.set_step) return;
       float step = 0;
       std::memcpy(&step, std::get<TensorLeaf>(found->second.is).shards.at(0).view.data, sizeof step);

@@ -2,8 +2,12 @@
 // Supported   AdamW, Adam, SGD over model->parameters(), in which a unit is one flat leaf; groups may split leaves between them.
 //             Others: Error(unsupported) that names what is supported.
 // Keys        As optimizer_state.h. `step`, which LibTorch counts once a leaf, stands under each of its names as stock has it. An optimizer
-//             that has not stepped gets entries of zeros, so that it can be loaded into.
+//             that has not stepped is described by zeros, so that it can be loaded into. Reading changes nothing: only a load begins them.
 #pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
 
 #include "tessera/fsdp/module_ref.h"
 #include "tessera/layout/state_dict.h"
@@ -15,7 +19,10 @@ class Optimizer;
 
 namespace tessera {
 
-StateDict torch_optimizer_state(torch::optim::Optimizer& optimizer, ModuleRef model, TensorViews& views);
-void apply_torch_optimizer_state(torch::optim::Optimizer& optimizer, ModuleRef model, const StateDict& loaded);
+// Leaf → memory for a state that has not begun: described, perhaps filled by a load, and only then the optimizer's.
+using NotBegun = std::map<const c10::TensorImpl*, at::Tensor>;
+
+StateDict torch_optimizer_state(torch::optim::Optimizer& optimizer, ModuleRef model, TensorViews& views, NotBegun& not_begun);
+void apply_torch_optimizer_state(torch::optim::Optimizer& optimizer, ModuleRef model, const StateDict& loaded, NotBegun& not_begun);
 
 }  // namespace tessera

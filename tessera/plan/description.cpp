@@ -47,7 +47,7 @@ KeyPath get_path(ByteReader& in, const std::string& key) {
 TensorPart describe_tensor(const std::string& key, const TensorLeaf& leaf) {
   const auto fail = [&](const std::string& what) { throw Error({.code = Code::invalid_argument, .what = what + " of '" + key + "'"}); };
   checked_multiply(checked_volume(leaf.sizes, Code::invalid_argument), element_bytes(leaf.dtype), Code::invalid_argument);
-  TensorPart part{leaf.dtype, leaf.sizes, {}};
+  TensorPart part{leaf.dtype, leaf.sizes, {}, {}};
   for (const Shard& shard : leaf.shards) {
     if (!fits(shard.box, leaf.sizes)) fail("box " + to_string(shard.box) + " lies outside the shape " + to_string(leaf.sizes));
     if (shard.view.sizes != shard.box.sizes)
@@ -92,6 +92,36 @@ Described describe(const StateDict& state, int rank) {
   return out;
 }
 
+void digest_boxes(Described& described, const std::vector<HeldBox>& boxes) {
+  for (const auto& [key, box] : boxes) {
+    auto& part = std::get<TensorPart>(described.description.at(key).is);
+    part.contents.resize(part.boxes.size());
+    DigestStream stream;
+    for_each_run(described.tensors.at(key)->shards.at(static_cast<size_t>(box)).view, [&](std::span<std::byte> run) { stream.add(run); });
+    part.contents.at(static_cast<size_t>(box)) = stream.result();
+  }
+}
+
+Bytes encode(const std::vector<HeldBox>& boxes) {
+  ByteWriter out;
+  out.put<uint64_t>(boxes.size());
+  for (const auto& [key, box] : boxes) {
+    out.put_string(key);
+    out.put(box);
+  }
+  return out.take();
+}
+
+std::vector<HeldBox> decode_held_boxes(std::span<const std::byte> bytes) {
+  ByteReader in(bytes);
+  std::vector<HeldBox> boxes(in.get_count(1));
+  for (auto& [key, box] : boxes) {
+    key = in.get_string();
+    box = in.get<int32_t>();
+  }
+  return boxes;
+}
+
 Bytes encode(const Description& description) {
   ByteWriter out;
   out.put<uint64_t>(description.size());
@@ -106,6 +136,11 @@ Bytes encode(const Description& description) {
       for (const Box& box : tensor->boxes) {
         for (const int64_t offset : box.offsets) out.put(offset);
         for (const int64_t size : box.sizes) out.put(size);
+      }
+      out.put<uint64_t>(tensor->contents.size());
+      for (const auto& content : tensor->contents) {
+        out.put<uint8_t>(content.has_value());
+        if (content) out.put_raw(*content);
       }
     } else {
       const auto& object = std::get<ObjectPart>(part.is);
@@ -139,6 +174,12 @@ Description decode_description(std::span<const std::byte> bytes) {
         for (int64_t& size : box.sizes) size = in.get<int64_t>();
         tensor.boxes.push_back(std::move(box));
       }
+      tensor.contents.resize(in.get_count(1));
+      for (auto& content : tensor.contents) {
+        if (in.get<uint8_t>()) std::ranges::copy(in.get_raw(sizeof(Digest)), content.emplace().begin());
+      }
+      if (!tensor.contents.empty() && tensor.contents.size() != count)
+        throw Error({.code = Code::corrupt, .what = "a message has not one digest for each box"});
       part.is = std::move(tensor);
     } else {
       ObjectPart object;

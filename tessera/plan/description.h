@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <variant>
@@ -19,6 +20,9 @@ struct TensorPart {
   DType dtype = DType::float32;
   Sizes sizes;             // of the global tensor
   std::vector<Box> boxes;  // what this rank holds, in the order of its shards
+  // Of each box's elements in row-major order, nothing where it was not taken: replicas that disagree are found by it. None at all
+  // unless somebody asked.
+  std::vector<std::optional<Digest>> contents = {};
   bool operator==(const TensorPart&) const = default;
 };
 
@@ -50,6 +54,18 @@ struct Described {
 // A rank-local leaf is described under `<key>.rank<rank>`, its path ending alike.
 // Errors  Error(invalid_argument) for a view that does not fit its box, its leaf's dtype or its leaf's shape.
 Described describe(const StateDict& state, int rank);
+
+// A rank's box of a tensor: its key, and which of its boxes there.
+struct HeldBox {
+  std::string key;
+  int32_t box = 0;
+  bool operator==(const HeldBox&) const = default;
+};
+// Takes the digests of these boxes into the description.
+void digest_boxes(Described& described, const std::vector<HeldBox>& boxes);
+
+Bytes encode(const std::vector<HeldBox>& boxes);
+std::vector<HeldBox> decode_held_boxes(std::span<const std::byte> bytes);
 
 // "<key>.rank<r>", and the same ending on the last element of the path.
 std::string rank_local_key(const std::string& key, int rank);

@@ -23,11 +23,17 @@ struct Item {
   Holder owner;
 };
 
+struct HeldBy {
+  Box box;
+  Holder holder;
+  const Digest* content = nullptr;  // where it was taken
+};
+
 // A key as all ranks together describe it.
 struct Collected {
   int first_rank = 0;
   const Part* first = nullptr;
-  std::vector<std::pair<Box, Holder>> boxes;  // of a tensor
+  std::vector<HeldBy> boxes;  // of a tensor, in their order; replicas by rank
   std::vector<Holder> holders;                // of an object
 };
 
@@ -66,12 +72,16 @@ std::map<std::string, Collected> collect(const std::vector<Description>& ranks) 
       }
       check_agreement(key, all.first_rank, *all.first, rank, part);
       if (const auto* tensor = std::get_if<TensorPart>(&part.is)) {
-        for (size_t b = 0; b < tensor->boxes.size(); ++b) all.boxes.emplace_back(tensor->boxes[b], Holder{rank, static_cast<int32_t>(b)});
+        for (size_t b = 0; b < tensor->boxes.size(); ++b) {
+          const bool taken = b < tensor->contents.size() && tensor->contents[b];
+          all.boxes.push_back({tensor->boxes[b], {rank, static_cast<int32_t>(b)}, taken ? &*tensor->contents[b] : nullptr});
+        }
       } else {
         all.holders.push_back({rank, -1});
       }
     }
   }
+  for (auto& [key, all] : keys) std::ranges::stable_sort(all.boxes, {}, &HeldBy::box);
   return keys;
 }
 
@@ -79,22 +89,32 @@ std::map<std::string, Collected> collect(const std::vector<Description>& ranks) 
 void check_boxes(const std::string& key, const Sizes& sizes, const Collected& all) {
   const auto bad = [&](const std::string& what) { return Error({.code = Code::invalid_argument, .what = what + " of '" + key + "'"}); };
   if (!capture([&] { return checked_volume(sizes); })) throw bad("no tensor has the shape " + to_string(sizes));
-  for (const auto& [box, holder] : all.boxes) {
-    if (!fits(box, sizes)) throw bad("rank " + std::to_string(holder.rank) + " holds a box outside the shape " + to_string(sizes));
+  for (const HeldBy& held : all.boxes) {
+    if (!fits(held.box, sizes)) throw bad("rank " + std::to_string(held.holder.rank) + " holds a box outside the shape " + to_string(sizes));
+  }
+}
+
+void check_replicas(const std::string& key, const std::vector<HeldBy>& boxes) {
+  for (size_t i = 0, first = 0; i < boxes.size(); ++i) {
+    if (boxes[i].box != boxes[first].box) first = i;
+    const HeldBy &a = boxes[first], &b = boxes[i];
+    if (!a.content || !b.content || *a.content == *b.content) continue;
+    disagree(key, "values in " + to_string(a.box), a.holder.rank, "", b.holder.rank, "",
+             "a box is saved once for all who hold it: find out what made its replicas drift apart");
   }
 }
 
 // The distinct boxes of a tensor, checked to tile it. Empty boxes are left out, but for a tensor without elements, which
 // is one empty chunk, so that its key and shape are not lost.
-void add_tensor(const std::string& key, Collected& all, std::vector<Item>& items) {
+void add_tensor(const std::string& key, const Collected& all, std::vector<Item>& items) {
   const auto& tensor = std::get<TensorPart>(all.first->is);
   check_boxes(key, tensor.sizes, all);
   const bool empty = volume(tensor.sizes) == 0;
-  std::ranges::stable_sort(all.boxes, {}, [](const auto& held) -> const Box& { return held.first; });
+  check_replicas(key, all.boxes);
   const size_t begin = items.size();
   if (empty) {
     // Whoever holds an empty view of the whole may own it; it has no bytes to differ in.
-    for (const auto& [box, holder] : all.boxes) {
+    for (const auto& [box, holder, content] : all.boxes) {
       if (items.size() == begin) items.push_back({&key, whole(tensor.sizes), 0, {}, {}});
       if (box == items.back().box) items.back().holders.push_back(holder);
     }
@@ -105,7 +125,7 @@ void add_tensor(const std::string& key, Collected& all, std::vector<Item>& items
     }
   } else {
     std::vector<Box> boxes;
-    for (const auto& [box, holder] : all.boxes) {
+    for (const auto& [box, holder, content] : all.boxes) {
       if (volume(box) == 0) continue;
       if (items.size() == begin || items.back().box != box) {
         items.push_back({&key, box, 0, {}, {}});
@@ -161,9 +181,9 @@ void lay_out(std::vector<Item>& items, const std::map<std::string, Collected>& k
 }  // namespace
 
 SavePlan plan_save(const std::vector<Description>& ranks, const std::string& save_id) {
-  std::map<std::string, Collected> keys = collect(ranks);
+  const std::map<std::string, Collected> keys = collect(ranks);
   std::vector<Item> items;
-  for (auto& [key, all] : keys) {
+  for (const auto& [key, all] : keys) {
     if (const auto* object = std::get_if<ObjectPart>(&all.first->is)) {
       if (object->length_bytes < 0) throw Error({.code = Code::invalid_argument, .what = "the object '" + key + "' has a negative length"});
       items.push_back({&key, {}, object->length_bytes, all.holders, {}});
@@ -178,6 +198,18 @@ SavePlan plan_save(const std::vector<Description>& ranks, const std::string& sav
   for (size_t r = 0; r < ranks.size(); ++r) plan.ranks.push_back({"__" + std::to_string(r) + "_0.distcp", {}, 0});
   lay_out(items, keys, plan);
   return plan;
+}
+
+std::vector<std::vector<HeldBox>> replicated_boxes(const std::vector<Description>& ranks) {
+  std::vector<std::vector<HeldBox>> replicated(ranks.size());
+  for (const auto& [key, all] : collect(ranks)) {
+    const auto& boxes = all.boxes;
+    for (size_t i = 0; i < boxes.size(); ++i) {
+      const bool again = (i > 0 && boxes[i - 1].box == boxes[i].box) || (i + 1 < boxes.size() && boxes[i + 1].box == boxes[i].box);
+      if (again && volume(boxes[i].box) > 0) replicated[static_cast<size_t>(boxes[i].holder.rank)].push_back({key, boxes[i].holder.box});
+    }
+  }
+  return replicated;
 }
 
 Bytes encode(const RankWrites& writes) {

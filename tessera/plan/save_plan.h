@@ -1,7 +1,8 @@
 // tessera/plan/save_plan.h: who writes what where. A pure function of what the ranks hold.
 // Promises    The manifest is complete before a byte is written: an item's length is arithmetic. The same descriptions
 //             give the same plan, wherever it is made. Each box has one owner; replicas are spread by bytes.
-// Errors      Error(mismatch) that names the key and ranks where ranks disagree (dtype, shape, path, an object's content), and
+// Errors      Error(mismatch) that names the key and ranks where ranks disagree (dtype, shape, path, an object's content; a
+//             box's content, where the descriptions have its digest), and
 //             Error(invalid_argument) that names the key and the boxes where they overlap or leave a hole.
 #pragma once
 
@@ -38,6 +39,10 @@ struct SavePlan {
 };
 
 SavePlan plan_save(const std::vector<Description>& ranks, const std::string& save_id);
+
+// For each rank, those of its boxes that are held elsewhere too, by another rank or twice by this one: what digest_boxes() has to look
+// at before plan_save() can compare replicas.
+std::vector<std::vector<HeldBox>> replicated_boxes(const std::vector<Description>& ranks);
 
 Bytes encode(const RankWrites& writes);
 RankWrites decode_rank_writes(std::span<const std::byte> bytes);

@@ -99,6 +99,25 @@ TEST(SavePlan, NamesTheKeyAndTheRanksThatDisagree) {
   EXPECT_THAT(objects.what, AllOf(HasSubstr("'n'"), HasSubstr("ranks 0 and 1")));
 }
 
+TEST(SavePlan, ReplicasWithDigestsMustAgree) {
+  const auto held = [](std::vector<Box> boxes, const std::vector<std::string>& contents) {
+    Part part = tensor({4, 2}, std::move(boxes));
+    for (const std::string& content : contents)
+      std::get<TensorPart>(part.is).contents.push_back(content.empty() ? std::nullopt : std::optional(digest(as_bytes(content))));
+    return Description{{"w", part}};
+  };
+  const Box top = rows(0, 2, 2), bottom = rows(2, 4, 2);
+  const std::vector<Description> agree = {held({top, bottom}, {"t", ""}), held({top}, {"t"}), held({}, {})};
+  EXPECT_NO_THROW(plan_save(agree, "id"));
+  const std::vector<std::vector<HeldBox>> expected = {{{"w", 0}}, {{"w", 0}}, {}};
+  EXPECT_EQ(replicated_boxes(agree), expected);
+  const Fault fault = fault_of_plan({held({top, bottom}, {"t", ""}), held({bottom}, {""}), held({top}, {"u"})});
+  EXPECT_EQ(fault.code, Code::mismatch);
+  EXPECT_THAT(fault.what, AllOf(HasSubstr("ranks 0 and 2"), HasSubstr("'w'"), HasSubstr("[0:2, 0:2]")));
+  EXPECT_EQ(fault_of_plan({held({top, top, bottom}, {"t", "u", ""})}).code, Code::mismatch) << "one rank that holds a box twice";
+  for (const Description& description : agree) EXPECT_EQ(decode_description(encode(description)), description);
+}
+
 TEST(SavePlan, RefusesHolesAndOverlapsByName) {
   EXPECT_THAT(fault_of_plan({{{"w", tensor({4, 2}, {rows(0, 2, 2)})}}}).what, AllOf(HasSubstr("'w'"), HasSubstr("4 of the 8")));
   EXPECT_THAT(fault_of_plan({{{"w", tensor({4, 2}, {rows(0, 3, 2)})}}, {{"w", tensor({4, 2}, {rows(2, 4, 2)})}}}).what,

@@ -54,22 +54,8 @@ void swap_back(const Slot& from, const Slot& to) {
 bool exchange(const LocalRoot& root, const Path& staging, const Path& target, const MayReplace& may_replace) {
   const Slot from = slot_of(root, staging);
   const Slot to = slot_of(root, target);
-<<<<<<< HEAD
-  if (!rename_slot(from, to, RENAME_EXCHANGE)) {
-    if (errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP) return false;
-    throw Error(os_fault(errno, "exchange", target));
-  }
-  const auto allowed = capture([&] { ask(may_replace, staging); });
-  if (!allowed) {
-    swap_back(from, to);
-    throw Error(allowed.fault);
-  }
-  const auto synced = capture([&] { sync_descriptor(to.parent, target); });
-  // The old content has the staging name now, which whoever cleans up after a failed save would delete.
-=======
   // The new content takes a trash name before the swap, so that the old one has it from the swap on, whatever fails after that:
   // never the staging name, which whoever cleans up after a failed save deletes.
->>>>>>> wt-storage
   const Slot trash = sibling(root, staging, trash_name());
   if (!rename_slot(from, trash)) throw Error(os_fault(errno, "move", staging));
   if (!rename_slot(trash, to, RENAME_EXCHANGE)) {
@@ -77,6 +63,13 @@ bool exchange(const LocalRoot& root, const Path& staging, const Path& target, co
     rename_slot(trash, from);
     if (why == EINVAL || why == ENOSYS || why == EOPNOTSUPP) return false;
     throw Error(os_fault(why, "exchange", target));
+  }
+  const Path parent = split(staging).parent;
+  const auto allowed = capture([&] { ask(may_replace, parent.empty() ? trash.name : parent + "/" + trash.name); });
+  if (!allowed) {
+    swap_back(trash, to);
+    rename_slot(trash, from);
+    throw Error(allowed.fault);
   }
   sync_descriptor(to.parent, target);
   delete_quietly(trash);

@@ -173,16 +173,12 @@ void LocalStorage::remove(const Path& directory) {
   if (!exists(directory)) return;
   const Slot at = slot_of(place_, directory);
   if (!open_target(place_, directory)) return;
-<<<<<<< HEAD
-  if (is_trash_name(at.name)) return delete_directory(at.parent, at.name, directory);
-=======
-  // What has one of our names is out of sight already. That must be durable before anything in it goes: a killed process may have swapped
-  // it with a checkpoint a moment ago.
-  if (is_staging_name(at.name) || is_trash_name(at.name)) {
+  // Trash is out of sight already. That must be durable before anything in it goes: a killed process may have swapped it with a checkpoint a
+  // moment ago.
+  if (is_trash_name(at.name)) {
     sync_descriptor(at.parent, directory);
     return delete_directory(at.parent, at.name, directory);
   }
->>>>>>> wt-storage
   const std::string trash = trash_name();
   if (place_.files.renameat2(at.parent.number(), at.name, at.parent.number(), trash, 0) != 0) {
     if (errno == ENOENT) return;  // somebody else was faster

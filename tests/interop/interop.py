@@ -49,6 +49,24 @@ def command(words, verb, directory, values, seed_rank, shared):
     return [seed_rank, verb, directory, values, *rest, *seed, *ranks]
 
 
+def without_sidecar(seed_rank):
+    """A copy that lost the hidden `.tessera` on its way: stock, which knows no sidecar, loads it; tessera refuses it by name."""
+    with tempfile.TemporaryDirectory() as scratch:
+        place = (f"{scratch}/checkpoint", f"{scratch}/values")
+        shared = ["ours", "--model", "skip", "--kind", "sharded"]
+        run = lambda words, verb: subprocess.run(command(words, verb, *place, seed_rank, shared), capture_output=True, text=True, timeout=300, check=False)
+        saved = run(shared, "save")
+        sidecar = Path(place[0], ".tessera")
+        if saved.returncode or not sidecar.is_file():
+            return f"no sidecar was saved: {saved.stderr}"
+        sidecar.unlink()
+        if (stock := run(["stock", "--wrap", "plain"], "load")).returncode:
+            return f"stock failed: {stock.stdout}{stock.stderr}"
+        ours = run(["ours"], "load")
+        said = ours.stdout + ours.stderr
+        return None if ours.returncode and ".tessera" in said else f"tessera did not refuse it by name: {said}"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed-rank", required=True)
@@ -71,6 +89,10 @@ def main():
                     print(" ".join(words) + "\n" + done.stdout[-2000:] + done.stderr[-3000:], flush=True)
                     if label == name:
                         break
+    if fnmatch.fnmatch("without_sidecar", args.only):
+        wrong = without_sidecar(args.seed_rank)
+        failed += wrong is not None
+        print(f"FAILED without_sidecar: {wrong}" if wrong else "ok     without_sidecar: stock loads the copy, tessera refuses it", flush=True)
     print("all equal" if not failed else f"{failed} failed")
     return 1 if failed else 0
 
