@@ -112,6 +112,13 @@ void judge_verb(const JobPlan& plan, const JobSeen& job, size_t n, bool alone, s
 }  // namespace
 
 void Witness::sees(int job, int keep_last, std::string_view operation, const Path& path) {
+  if (operation == "mkdirat") return sees(job, keep_last, "create", path);
+  if (operation == "renameat2") {  // of the two names, the first goes and the second comes
+    const size_t space = path.find(' ');
+    sees(job, keep_last, "remove", path.substr(0, space));
+    if (step_named(path.substr(space + 1))) sees(job, keep_last, "commit", path.substr(space + 1));
+    return;
+  }
   const std::string name = path.substr(0, path.find('/'));
   if (operation == "create" && is_staging_name(name)) staged_by_.try_emplace(name, job);
   if (operation == "commit") expected_.insert(*step_named(path));
@@ -145,7 +152,7 @@ void judge_jobs(const StoryPlan& plan, const std::vector<JobSeen>& jobs, std::ve
   }
 }
 
-void judge_disk(const StoryPlan& plan, const std::shared_ptr<MemoryStorage>& disk, const std::vector<JobSeen>& jobs, Witness& witness,
+void judge_disk(const StoryPlan& plan, const std::shared_ptr<Storage>& disk, const std::vector<JobSeen>& jobs, Witness& witness,
                 std::vector<std::string>& violations) {
   std::map<Step, int64_t> there;
   for (const Step step : steps_of(*disk)) {
@@ -171,6 +178,8 @@ void judge_disk(const StoryPlan& plan, const std::shared_ptr<MemoryStorage>& dis
       }
     }
     may_leave |= job.ranks.front().dead || job.ranks.front().storage_faults > 0;
+    // A rank that has not heard yet that the save is over may create its file while the leader empties the directory.
+    may_leave |= plan.system_calls && !job.struck.empty();
   }
   for (const DirectoryEntry& entry : disk->list("")) {
     if (step_named(entry.name) || may_leave) continue;

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "tessera/checkpoint/catalog.h"
-#include "tessera/storage/memory_storage.h"
+#include "tessera/storage/storage.h"
 #include "tests/simulation/story.h"
 
 namespace tessera {
@@ -50,7 +50,7 @@ struct JobSeen {
 // Stands beside the disk and sees what is really done to it.
 class Witness {
  public:
-  explicit Witness(const MemoryStorage& disk) : disk_(disk) {}
+  explicit Witness(const Storage& disk) : disk_(disk) {}
   // A step that must be there from now on.
   void expect(Step step) { expected_.insert(step); }
   void sees(int job, int keep_last, std::string_view operation, const Path& path);
@@ -59,14 +59,14 @@ class Witness {
   const std::vector<std::string>& violations() const { return violations_; }
 
  private:
-  const MemoryStorage& disk_;
+  const Storage& disk_;
   std::set<Step> expected_;
   std::map<Path, int> staged_by_;
   std::vector<std::string> violations_;
 };
 
 void judge_jobs(const StoryPlan& plan, const std::vector<JobSeen>& jobs, std::vector<std::string>& violations);
-void judge_disk(const StoryPlan& plan, const std::shared_ptr<MemoryStorage>& disk, const std::vector<JobSeen>& jobs, Witness& witness,
+void judge_disk(const StoryPlan& plan, const std::shared_ptr<Storage>& disk, const std::vector<JobSeen>& jobs, Witness& witness,
                 std::vector<std::string>& violations);
 void judge_recovery(const StoryPlan& plan, const JobSeen& job, std::optional<Step> newest, std::vector<std::string>& violations);
 

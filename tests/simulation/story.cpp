@@ -5,15 +5,18 @@
 
 #include "tessera/checkpoint/checkpoints.h"
 #include "tessera/comm/thread_comm.h"
+#include "tessera/storage/local_storage.h"
 #include "tessera/storage/memory_storage.h"
-#include "tessera/storage/names.h"
 #include "tests/simulation/judge.h"
 #include "tests/support/sim_comm.h"
+#include "tests/support/sim_disk.h"
+#include "tests/support/sim_files.h"
 
 namespace tessera {
 namespace {
 
 constexpr SimSpan longest = std::chrono::hours(1);
+constexpr const char* root = "/runs";
 constexpr Step steps_before = 2;  // that stand already when the story begins
 
 // Runs `work`, which may throw an Error. Killed passes.
@@ -26,12 +29,37 @@ std::optional<Fault> fault_in(const std::function<void()>& work) {
   }
 }
 
+// What all jobs share: a storage in memory, or a file system and a local storage on it that nothing befalls.
+struct World {
+  std::unique_ptr<SimDisk> files;
+  std::shared_ptr<Storage> storage;
+};
+World new_world(bool system_calls) {
+  if (!system_calls) return {nullptr, std::make_shared<MemoryStorage>()};
+  auto files = std::make_unique<SimDisk>();
+  auto storage = std::make_shared<LocalStorage>(root, *files);
+  return {std::move(files), std::move(storage)};
+}
+
+// A process's way there, and how much failed on it.
+struct Way {
+  std::shared_ptr<Storage> storage;
+  std::function<int64_t()> failures;
+};
+Way way_to(const World& world, SimProcess& process, std::vector<StorageTrouble> troubles, StorageWitness witness) {
+  if (!world.files) {
+    const auto storage = std::make_shared<SimStorage>(process, world.storage, std::move(troubles), std::move(witness));
+    return {storage, [storage] { return storage->failures(); }};
+  }
+  const auto files = std::make_shared<SimFiles>(process, *world.files, std::move(troubles), std::move(witness));
+  return {std::make_shared<LocalStorage>(root, *files), [files] { return files->failures(); }};
+}
+
 // One job as it is acted out.
 class Acting {
  public:
-  Acting(SimWorld& world, std::shared_ptr<MemoryStorage> disk, Witness& witness, const StoryPlan& story, size_t number)
+  Acting(SimWorld& world, const World& disk, Witness& witness, const StoryPlan& story, size_t number)
       : world_(world),
-        disk_(std::move(disk)),
         witness_(witness),
         story_(story),
         plan_(story.jobs[number]),
@@ -41,11 +69,10 @@ class Acting {
     seen_.number = number;
     for (int r = 0; r < plan_.ranks; ++r) {
       const auto troubles = plan_.troubles.find(r);
-      storages_.push_back(std::make_shared<SimStorage>(job_.process(r), disk_,
-                                                       troubles == plan_.troubles.end() ? std::vector<StorageTrouble>{} : troubles->second,
-                                                       [this](std::string_view operation, const Path& path) {
-                                                         witness_.sees(static_cast<int>(number_), plan_.keep_last, operation, path);
-                                                       }));
+      ways_.push_back(way_to(disk, job_.process(r), troubles == plan_.troubles.end() ? std::vector<StorageTrouble>{} : troubles->second,
+                             [this](std::string_view operation, const Path& path) {
+                               witness_.sees(static_cast<int>(number_), plan_.keep_last, operation, path);
+                             }));
     }
   }
 
@@ -64,8 +91,7 @@ class Acting {
       auto& rank = seen_.ranks[static_cast<size_t>(r)];
       rank.dead = job_.process(r).dead();
       rank.ended = job_.process(r).ended();
-      const auto& storage = *storages_[static_cast<size_t>(r)];
-      rank.storage_faults = storage.failures();
+      rank.storage_faults = ways_[static_cast<size_t>(r)].failures();
     }
     seen_.deadline = job_.options().deadline;
     return seen_;
@@ -84,7 +110,7 @@ class Acting {
       me.verbs.push_back(std::move(seen));
       return !me.verbs.back().fault;
     };
-    Checkpoints steps(comm, storages_[static_cast<size_t>(comm.rank())], {.keep_last = plan_.keep_last});
+    Checkpoints steps(comm, ways_[static_cast<size_t>(comm.rank())].storage, {.keep_last = plan_.keep_last});
     Step latest = -1;
     const bool looked = verb("latest", -1, [&](VerbSeen& seen) {
       latest = steps.latest().value_or(-1);
@@ -132,12 +158,11 @@ class Acting {
   }
 
   SimWorld& world_;
-  const std::shared_ptr<MemoryStorage> disk_;
   Witness& witness_;
   const StoryPlan& story_;
   const JobPlan& plan_;
   const size_t number_;
-  std::vector<std::shared_ptr<SimStorage>> storages_;
+  std::vector<Way> ways_;
   JobSeen seen_;
   SimJob job_;  // last: its bodies use the rest
 };
@@ -160,10 +185,10 @@ void count(const JobSeen& seen, StoryEnd& end) {
 StoryEnd act_out(const StoryPlan& plan, bool print) {
   SimWorld world(plan.seed);
   if (print) world.print_trace();
-  const auto disk = std::make_shared<MemoryStorage>();
-  Witness witness(*disk);
+  const World disk = new_world(plan.system_calls);
+  Witness witness(*disk.storage);
   for (Step step = 1; step <= steps_before; ++step) {
-    save(*thread_comms(1).front(), *disk, step_name(step), TinyState(plan.layout, 0, 1, version_of(step, 0)).state);
+    save(*thread_comms(1).front(), *disk.storage, step_name(step), TinyState(plan.layout, 0, 1, version_of(step, 0)).state);
     witness.expect(step);
   }
   std::vector<std::unique_ptr<Acting>> jobs;
@@ -175,14 +200,14 @@ StoryEnd act_out(const StoryPlan& plan, bool print) {
   std::vector<JobSeen> seen;
   for (size_t n = 0; n + 1 < jobs.size(); ++n) seen.push_back(jobs[n]->seen());
   judge_jobs(plan, seen, end.violations);
-  judge_disk(plan, disk, seen, witness, end.violations);
+  judge_disk(plan, disk.storage, seen, witness, end.violations);
 
   const std::optional<Step> newest = witness.newest();
   jobs.back()->start();
   if (!world.run_until_quiet(longest)) end.violations.push_back("the recovery hangs");
   judge_recovery(plan, jobs.back()->seen(), newest, end.violations);
   seen.push_back(jobs.back()->seen());
-  judge_disk(plan, disk, seen, witness, end.violations);
+  judge_disk(plan, disk.storage, seen, witness, end.violations);
 
   for (const JobSeen& job : seen) count(job, end);
   end.hash = world.hash();

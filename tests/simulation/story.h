@@ -39,6 +39,7 @@ struct JobPlan {
 struct StoryPlan {
   uint64_t seed = 0;
   TinyLayout layout;
+  bool system_calls = false;  // a local storage on a simulated file system, each call a step; else one in memory
   std::vector<JobPlan> jobs;  // the last one recovers after the others, undisturbed
 };
 

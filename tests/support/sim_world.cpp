@@ -7,21 +7,21 @@
 namespace tessera {
 namespace {
 
-constexpr std::string_view id_prefix = ".tessera-";
+constexpr std::string_view digits = "0123456789abcdef";
 constexpr size_t id_digits = 32;
 
 // ".tessera-<32 digits>" → ".tessera-*".
 std::string without_ids(std::string_view text) {
   std::string out;
-  for (size_t at = text.find(id_prefix); at != text.npos; at = text.find(id_prefix)) {
-    out += text.substr(0, at + id_prefix.size());
-    text.remove_prefix(at + id_prefix.size());
-    const size_t digits = std::min(text.find_first_not_of("0123456789abcdef"), text.size());
-    if (digits != id_digits) continue;
-    out += '*';
-    text.remove_prefix(digits);
+  while (!text.empty()) {
+    const size_t count = std::min(text.find_first_not_of(digits), text.size());
+    out += count == id_digits ? "*" : text.substr(0, count);
+    text.remove_prefix(count);
+    const size_t others = std::min(text.find_first_of(digits), text.size());
+    out += text.substr(0, others);
+    text.remove_prefix(others);
   }
-  return out += text;
+  return out;
 }
 
 }  // namespace
@@ -41,7 +41,7 @@ bool SimWorld::run_until_quiet(SimSpan limit) {
 }
 
 void SimWorld::trace(std::string_view who, std::string_view what) {
-  const std::string plain = what.find(id_prefix) == what.npos ? std::string(what) : without_ids(what);
+  const std::string plain = what.size() < id_digits ? std::string(what) : without_ids(what);
   const auto mix = [&](uint64_t bits) { hash_ = (hash_ ^ bits) * 0x100000001b3; };
   mix(static_cast<uint64_t>(now_.time_since_epoch().count()));
   for (const std::string_view part : {who, std::string_view(plain)}) {
