@@ -54,7 +54,14 @@ test-tsan: setup  ## the file wing under TSan
 
 sanitize: test-asan test-tsan  ## both sanitizer runs
 
-test-night: check release  ## the same tests, with many more cases for each property
+# How many times as many cases as in `make test`.
+NIGHT_SCALE ?= 20
+night_tests = crash/crash_point_test crash/power_loss_test crash/io_failure_test crash/allocation_failure_test \
+              corruption/corruption_test simulation/simulation_test property/meshes_test soak/soak_test
+test-night: check release  ## the random tests with NIGHT_SCALE (20) times as many cases, then all tests with more of each property
+	@for test in $(night_tests); do echo "== $$test"; TESSERA_SCALE=$(NIGHT_SCALE) build/release/tests/$$test || exit 1; done
+	@TESSERA_SCALE=$(NIGHT_SCALE) $(PYTHON) tests/crash/kill.py --program build/release/tests/crash/save_program
+	@$(PYTHON) tests/ranks/process_faults.py --save-rank build/release/tests/ranks/save_rank --all
 	@$(call built,asan)
 	@$(call built,tsan)
 	@RC_PARAMS="max_success=2000" $(call tested,release)
