@@ -60,9 +60,10 @@ bool exchange(const LocalRoot& root, const Path& staging, const Path& target, co
   if (!rename_slot(from, trash)) throw Error(os_fault(errno, "move", staging));
   if (!rename_slot(trash, to, RENAME_EXCHANGE)) {
     const int why = errno;
-    rename_slot(trash, from);
-    if (why == EINVAL || why == ENOSYS || why == EOPNOTSUPP) return false;
-    throw Error(os_fault(why, "exchange", target));
+    const bool unsupported = why == EINVAL || why == ENOSYS || why == EOPNOTSUPP;
+    const bool back = rename_slot(trash, from);
+    if (unsupported && back) return false;
+    throw Error(unsupported ? os_fault(errno, "move back", staging) : os_fault(why, "exchange", target));
   }
   const Path parent = split(staging).parent;
   const auto allowed = capture([&] { ask(may_replace, parent.empty() ? trash.name : parent + "/" + trash.name); });
