@@ -8,7 +8,7 @@ JOBS ?= $(shell awk -v cores=$$(nproc) '/^MemAvailable/ { fit = int($$2 / 160000
           END { print fit < 1 ? 1 : fit < cores ? fit : cores }' /proc/meminfo)
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build release demo check test test-dev test-asan test-tsan test-night sanitize format format-check bench clean
+.PHONY: help setup build release demo check test test-dev test-asan test-tsan test-night sanitize fuzz fuzz-build fuzz-minimize format format-check bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,18 @@ test-night: check release  ## the same tests, with many more cases for each prop
 	@RC_PARAMS="max_success=2000" $(call tested,release)
 	@RC_PARAMS="max_success=1000" $(call tested,asan)
 	@RC_PARAMS="max_success=1000" $(fixed_addresses) $(call tested,tsan)
+
+FUZZ_SECONDS ?= 60
+fuzz-build:
+	@tools/setup.sh fuzz
+	@[ -f build/fuzz/build.ninja ] || $(CMAKE) --preset fuzz
+	@$(CMAKE) --build --preset fuzz -j $(JOBS)
+
+fuzz: fuzz-build  ## every parser under libFuzzer for FUZZ_SECONDS (60) each, two at a time; fails on a finding
+	@$(PYTHON) tools/fuzz.py run --seconds $(FUZZ_SECONDS)
+
+fuzz-minimize: fuzz-build  ## make the corpora of fuzz/corpus anew, with what `make fuzz` found
+	@$(PYTHON) tools/fuzz.py minimize
 
 format: setup  ## format every C++ file in place
 	@tools/check_format.sh --fix

@@ -102,6 +102,92 @@ class Commands(unittest.TestCase):
         self.assertIn("only in B", done.stdout)
         self.assertEqual(done.stdout.splitlines()[-1], f"6 keys differ; A is {self.single}, B is {self.sharded}")
 
+    def root_of_steps(self, *steps):
+        root = self.scratch / "runs"
+        root.mkdir()
+        for step in steps:
+            done = tessera("convert", self.single, root / f"step-{step:08d}", "--to", "dcp", "--ranks", 2)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        return root
+
+    def flip(self, file, at=-1):
+        data = bytearray(file.read_bytes())
+        data[at] ^= 1
+        file.write_bytes(data)
+
+    def test_verify_of_a_checkpoint_ends_with_what_was_verified(self):
+        place = self.root_of_steps(1) / "step-00000001"
+        done = tessera("verify", place, "--threads", 2)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertRegex(done.stdout, rf"^{place}: sound; dcp, save [0-9a-f]{{32}}\n\d+ bytes verified, 0 unverified, 0 damaged\n$")
+        self.assertRegex(tessera("verify", self.single).stdout, r": no damage found; dcp\n\d+ bytes verified, [1-9]\d* unverified, 0 damaged\n$")
+        self.flip(place / "__1_0.distcp")
+        self.assertEqual(tessera("verify", "--quick", place).returncode, 0, "names and sizes are as they were")
+        done = tessera("verify", place)
+        self.assertEqual((done.returncode, done.stderr), (1, ""))
+        self.assertEqual(done.stdout.split()[:4], ["file", "offset", "damage", "keys"])
+        self.assertRegex(done.stdout, rf"(?m)^{place}/__1_0.distcp +0 +bytes 0 to \d+ are not those that were published +b, w$")
+        self.assertRegex(done.stdout, r"\d+ bytes verified, 0 unverified, [1-9]\d* damaged\n$")
+        found = json.loads(tessera("verify", place, "--json").stdout)
+        self.assertEqual((found["sound"], found["unverified_bytes"], found["damage"][0]["keys"]), (False, 0, ["b", "w"]))
+        self.assert_fails(tessera("verify", self.scratch / "nowhere"), 3, "nowhere: no checkpoint")
+        self.assert_fails(tessera("verify", place, "--threads", 0), 2, "threads")
+
+    def test_verify_of_a_root_has_a_line_a_step(self):
+        root = self.root_of_steps(1, 2, 3)
+        self.flip(root / "step-00000002/.metadata")
+        done = tessera("verify", root)
+        self.assertEqual((done.returncode, done.stderr), (1, ""))
+        self.assertRegex(done.stdout, r"(?m)^step-00000001: sound; \d+ bytes verified, 0 unverified, 0 damaged$")
+        self.assertRegex(done.stdout, r"(?m)^step-00000002: damaged in 1 place; ")
+        self.assertRegex(done.stdout.splitlines()[-1], r"^in all: \d+ bytes verified")
+        self.assertEqual([step["sound"] for step in json.loads(tessera("verify", root, "--json").stdout)["steps"].values()], [True, False, True])
+
+    def test_steps_lists_steps_and_leftovers(self):
+        root = self.root_of_steps(1, 2)
+        left = root / (".tessera-" + "0123456789abcdef" * 2)
+        left.mkdir()
+        (root / "step-00000001.pinned").touch()
+        done = tessera("steps", root)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertRegex(done.stdout, r"(?m)^step-00000001 +\d+ +4 +[0-9a-f]{32} +pinned +sound$")
+        self.assertRegex(done.stdout, r"(?m)^step-00000002 +\d+ +4 +[0-9a-f]{32} +sound$")
+        self.assertIn(str(left), done.stdout)
+        self.assertEqual(done.stdout.splitlines()[-1], "2 steps, 2 sound; 1 leftover; names and sizes looked at")
+        self.flip(root / "step-00000002/__0_0.distcp")
+        self.assertEqual(tessera("steps", "--quick", root).returncode, 0)
+        done = tessera("steps", "--full", root)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stdout, r"(?m)^step-00000002 .* not those that were published")
+        found = json.loads(tessera("steps", root, "--json").stdout)
+        self.assertEqual([step["pinned"] for step in found["steps"].values()], [True, False])
+        self.assertEqual([leftover["directory"] for leftover in found["leftovers"]], [left.name])
+        self.assert_fails(tessera("steps", root / "step-00000001"), 2, "one checkpoint, not a root of steps")
+        self.assert_fails(tessera("steps", self.scratch / "nowhere"), 3, "no such directory")
+        self.assert_fails(tessera("steps", "--full", "--quick", root), 2)
+
+    def test_gc_removes_what_is_left_over_and_what_no_rule_keeps(self):
+        root = self.root_of_steps(1, 2, 3, 4)
+        left = root / (".tessera-" + "0123456789abcdef" * 2)
+        left.mkdir()
+        (left / "__0_0.distcp").write_bytes(b"half")
+        (root / ".tessera-mine").mkdir()
+        (root / "step-00000002.pinned").touch()
+        names = sorted(os.listdir(root))
+        done = tessera("gc", root)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn(f"left {left}: a save may be at work there", done.stdout)
+        done = tessera("gc", root, "--dry-run", "--older-than", "0", "--keep-last", 1)
+        self.assertEqual(done.stdout, f"would remove {left}: 4 B\nwould remove {root}/step-00000001\nwould remove {root}/step-00000003\n")
+        self.assertEqual(sorted(os.listdir(root)), names)
+        done = tessera("gc", root, "--older-than", "0", "--keep-last", 1)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(sorted(os.listdir(root)), [".tessera-mine", "step-00000002", "step-00000002.pinned", "step-00000004"])
+        self.assertEqual(tessera("gc", root, "--keep-last", 1).stdout, f"nothing to remove in {root}\n")
+        for arguments in (["--older-than", "soon"], ["--keep-best", "loss:0"], ["--keep-last", "-1"]):
+            self.assert_fails(tessera("gc", root, *arguments), 2)
+        self.assert_fails(tessera("gc", self.scratch / "nowhere"), 3, "no such directory")
+
     def test_failures_say_where_and_why(self):
         self.assert_fails(tessera("ls", self.scratch / "nowhere"), 3, f"{self.scratch}/nowhere: no checkpoint", "hint: ", "no such directory")
         self.assert_fails(tessera("ls", self.scratch), 3, "no checkpoint", "tessera: hint: ")

@@ -8,6 +8,7 @@
 
 #include "cli/places.h"
 #include "cli/text.h"
+#include "tessera/base/human_bytes.h"
 
 namespace tessera::cli {
 namespace {

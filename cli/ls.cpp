@@ -7,6 +7,7 @@
 #include "cli/table.h"
 #include "cli/text.h"
 #include "cli/value_json.h"
+#include "tessera/base/human_bytes.h"
 
 namespace tessera::cli {
 namespace {

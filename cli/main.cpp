@@ -8,8 +8,11 @@
 
 #include "cli/convert.h"
 #include "cli/diff.h"
+#include "cli/gc.h"
 #include "cli/ls.h"
+#include "cli/steps.h"
 #include "cli/text.h"
+#include "cli/verify.h"
 #include "tessera/base/error.h"
 
 namespace tessera::cli {
@@ -84,6 +87,35 @@ int run(int argc, char** argv) {
       return convert(conversion);
     };
   });
+
+  VerifyCommand verification;
+  CLI::App* verify_app = app.add_subcommand("verify", "Hold a checkpoint, or each step of a root, against what was published");
+  verify_app->add_option("PATH", verification.path, "A checkpoint of any format, or a root of steps")->required();
+  verify_app->add_flag("--quick", verification.quick, "Names and sizes only");
+  verify_app->add_option("--threads", verification.threads, "How many read at once")->capture_default_str();
+  verify_app->add_flag("--json", verification.json, "Print one object instead of a table");
+  verify_app->callback([&] { command = [&] { return verify(verification); }; });
+
+  StepsCommand listing;
+  bool quick_listing = false;
+  CLI::App* steps_app = app.add_subcommand("steps", "List the steps of a root, whether they are sound, and what is left over");
+  steps_app->add_option("ROOT", listing.root, "A directory of steps")->required();
+  CLI::Option* full = steps_app->add_flag("--full", listing.full, "Read every byte");
+  steps_app->add_flag("--quick", quick_listing, "Names and sizes only, which is the default")->excludes(full);
+  steps_app->add_flag("--json", listing.json, "Print {\"steps\": {name: ...}, \"leftovers\": [...]} instead of a table");
+  steps_app->callback([&] { command = [&] { return steps(listing); }; });
+
+  GcCommand cleaning;
+  CLI::App* gc_app = app.add_subcommand("gc", "Remove what saves that were cut short left behind, and steps that no rule keeps");
+  gc_app->add_option("ROOT", cleaning.root, "A root of steps, the directory that a checkpoint lies in, or one that holds a half save")
+      ->required();
+  gc_app->add_flag("--dry-run", cleaning.dry_run, "Only say what would be removed");
+  gc_app->add_option("--older-than", cleaning.older_than, "Leave what changed since: 90s, 30m, 2h, 7d; 0 if no save is at work")
+      ->capture_default_str();
+  gc_app->add_option("--keep-last", cleaning.rules.keep_last, "Keep the newest so many steps");
+  gc_app->add_option("--keep-every", cleaning.rules.keep_every, "Keep the steps that this divides");
+  gc_app->add_option("--keep-best", cleaning.keep_best, "METRIC[:COUNT][:higher]: keep the best by what the trainer measured");
+  gc_app->callback([&] { command = [&] { return gc(cleaning); }; });
 
   try {
     app.parse(argc, argv);

@@ -16,7 +16,5 @@ std::string json_string(std::string_view text);
 size_t width(std::string_view printable_text);
 // At most `columns` code points of printable text, the last one "…" if some were cut.
 std::string shortened(std::string_view printable_text, size_t columns);
-// "1.5 GiB"; exact below 1 KiB: "400 B".
-std::string human_bytes(int64_t bytes);
 
 }  // namespace tessera::cli

@@ -1,11 +1,12 @@
 #!/bin/sh
 # Makes a fresh Debian 12 ready to build: the packages of tools/apt-packages.txt and the virtual environment .venv.
+# `setup.sh fuzz`: those of tools/apt-packages-fuzz.txt too.
 # Does nothing where all is there already. As root it installs packages; as anyone else it prints the command and stops.
 set -eu
 cd "$(dirname "$0")/.."
 
 missing=
-for package in $(grep -v '^#' tools/apt-packages.txt); do
+for package in $(grep -hv '^#' tools/apt-packages.txt ${1:+"tools/apt-packages-$1.txt"}); do
   case $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) in
     *' ok installed') ;;
     *) missing="$missing $package" ;;

@@ -1,6 +1,7 @@
 // examples/gpt/gpt_train.cpp: trains a small GPT, sharded over ranks; saves steps and resumes from the latest, with any number of ranks.
 //   gpt_train --ranks 2 --steps 40 --save-every 10 --dir runs/a           two threads of this process
 //   torchrun --no-python --nproc-per-node 2 gpt_train --dir runs/a …       two processes
+// With --async a step is saved while the next ones are computed. Told to go (SIGTERM), it saves the step it is at and ends.
 // The global batch is fixed and divided over the ranks, so the curve does not depend on their number beyond rounding.
 #include <CLI/CLI.hpp>
 #include <chrono>
@@ -11,6 +12,7 @@
 #include "examples/gpt/text.h"
 #include "examples/gpt/train_step.h"
 #include "tessera/checkpoint/checkpoints.h"
+#include "tessera/checkpoint/stop_signal.h"
 #include "tessera/fsdp/fsdp.h"
 #include "tessera/fsdp/optim.h"
 #include "tessera/libtorch/state.h"
@@ -33,6 +35,9 @@ struct Options {
   uint64_t seed = 0;
   std::string text;
   int keep_last = 0;
+  bool async = false;
+  int64_t staging_bytes = 0;
+  int64_t grace_s = 20;
 };
 
 // One line, whole, at once: other ranks and other processes write too.
@@ -43,15 +48,63 @@ void say(const char* format, A... values) {
   std::cout << line << std::endl;
 }
 
-void save(const Job& job, tessera::Checkpoints& steps, int64_t step, tessera::State& state) {
-  const bool talks = job.rank() == 0;
-  const auto on_phase = [&](tessera::Phase phase) {
-    if (talks) say("save step=%lld phase=%s", static_cast<long long>(step), tessera::name(phase));
-  };
-  const tessera::SaveReport report = steps.save(step, state, {.on_phase = on_phase});
-  if (talks)
-    say("save step=%lld done bytes=%lld seconds=%.3f", static_cast<long long>(step), static_cast<long long>(report.total_bytes),
-        report.seconds);
+void say_saved(int64_t step, const tessera::SaveReport& report) {
+  say("save step=%lld done bytes=%lld seconds=%.3f stall=%.3f", static_cast<long long>(step), static_cast<long long>(report.total_bytes),
+      report.seconds, report.stall_seconds);
+}
+
+// Saves steps, now or behind the trainer's back.
+class Saver {
+ public:
+  Saver(const Job& job, const Options& options)
+      : job_(job),
+        async_(options.async),
+        steps_(job.comm(), options.dir,
+               tessera::CheckpointsOptions{.keep_last = options.keep_last, .staging_bytes = options.staging_bytes}) {}
+
+  void save(int64_t step, double loss, tessera::State& state) {
+    const tessera::SaveOptions options{.metrics = {{"loss", loss}}, .on_phase = [this, step](tessera::Phase phase) {
+                                         if (job_.rank() == 0)
+                                           say("save step=%lld phase=%s", static_cast<long long>(step), tessera::name(phase));
+                                       }};
+    if (async_) {
+      finish();
+      pending_ = {step, steps_.async_save(step, state, {.save = options})};
+      return;
+    }
+    const tessera::SaveReport report = steps_.save(step, state, options);
+    if (job_.rank() == 0) say_saved(step, report);
+  }
+  // The tensors are about to change.
+  void before_change() {
+    if (pending_) pending_->second.wait_staged();
+  }
+  // Waits for the save in the background.
+  void finish() {
+    if (!pending_) return;
+    const tessera::SaveReport report = pending_->second.wait();
+    if (job_.rank() == 0) say_saved(pending_->first, report);
+    pending_.reset();
+  }
+  // The same, but not beyond the deadline. False if the save was given up.
+  bool finish(tessera::Deadline deadline) { return steps_.finish(deadline); }
+  tessera::Checkpoints& steps() { return steps_; }
+
+ private:
+  const Job& job_;
+  const bool async_;
+  tessera::Checkpoints steps_;
+  std::optional<std::pair<int64_t, tessera::PendingSave>> pending_;
+};
+
+// Saves the step in the time that is left.
+void leave(const Job& job, Saver& saver, int64_t step, double loss, tessera::State& state, tessera::Deadline deadline) {
+  if (job.rank() == 0)
+    say("stop step=%lld: told to go, %.1f s left", static_cast<long long>(step), static_cast<double>(deadline.remaining().count()) / 1e3);
+  saver.finish();
+  saver.steps().async_save(step, state, {.save = {.metrics = {{"loss", loss}}}});
+  const bool saved = saver.finish(deadline);
+  if (job.rank() == 0) say("stop step=%lld: %s", static_cast<long long>(step), saved ? "saved" : "no time to save, the step before stands");
 }
 
 int64_t resume(const Job& job, tessera::Checkpoints& steps, tessera::State& state) {
@@ -68,19 +121,19 @@ int64_t resume(const Job& job, tessera::Checkpoints& steps, tessera::State& stat
   return *latest;
 }
 
-void train(const Job& job, const Options& options) {
+void train(const Job& job, const Options& options, const tessera::StopSignal& stop) {
   Text text(options.text, options.seed, options.gpt.seq);
   auto model = tessera::fsdp(job, [&] { return Gpt(options.gpt); }, {.seed = options.seed});
   const auto does_not_decay = [](std::string_view name) { return !decays(name); };
   tessera::AdamW optim(model, {.lr = options.lr, .weight_decay = 0.1, .groups = {{.params = does_not_decay, .weight_decay = 0.0}}});
   auto state = tessera::state({{"model", model}, {"optim", optim}, {"data", text}}, {.kind = options.kind});
-  std::unique_ptr<tessera::Checkpoints> steps;
-  if (!options.dir.empty())
-    steps = std::make_unique<tessera::Checkpoints>(job.comm(), options.dir, tessera::CheckpointsOptions{.keep_last = options.keep_last});
-  const int64_t done = options.resume ? resume(job, *steps, state) : 0;
+  std::unique_ptr<Saver> saver;
+  if (!options.dir.empty()) saver = std::make_unique<Saver>(job, options);
+  const int64_t done = options.resume ? resume(job, saver->steps(), state) : 0;
   for (int64_t step = done + 1; step <= options.steps; ++step) {
     const auto begin = std::chrono::steady_clock::now();
     const double loss = forward_backward(job, model, text, options.batch, options.gpt.seq);
+    if (saver) saver->before_change();
     optim.step();
     optim.zero_grad();
     text.take(options.batch);
@@ -89,13 +142,17 @@ void train(const Job& job, const Options& options) {
       say("step=%lld loss=%.9f ms=%.0f tokens_per_s=%.0f", static_cast<long long>(step), loss, took.count() * 1e3,
           static_cast<double>(options.batch * options.gpt.seq) / took.count());
     }
-    if (steps && options.save_every > 0 && step % options.save_every == 0) save(job, *steps, step, state);
+    if (!saver) continue;
+    if (const auto deadline = stop.on_any_rank(job.comm())) return leave(job, *saver, step, loss, state, *deadline);
+    if (options.save_every > 0 && step % options.save_every == 0) saver->save(step, loss, state);
   }
+  if (saver) saver->finish();
 }
 
 void run(const Options& options) {
+  const tessera::StopSignal stop(std::chrono::seconds(options.grace_s));
   if (!tessera::launched()) {
-    tessera::run_ranks(std::max(1, options.ranks), [&](Job& job) { train(job, options); });
+    tessera::run_ranks(std::max(1, options.ranks), [&](Job& job) { train(job, options, stop); });
     return;
   }
   const Job job = tessera::join();
@@ -103,7 +160,7 @@ void run(const Options& options) {
     throw Error({.code = tessera::Code::invalid_argument,
                  .what = "--ranks " + std::to_string(options.ranks) + " in a job of " + std::to_string(job.size())});
   }
-  train(job, options);
+  train(job, options, stop);
 }
 
 }  // namespace
@@ -125,6 +182,14 @@ int main(int argc, char** argv) {
       ->transform(CLI::CheckedTransformer(kinds))
       ->default_str("sharded");
   app.add_option("--keep-last", options.keep_last, "keep so many steps; 0 keeps all")->check(CLI::NonNegativeNumber)->capture_default_str();
+  app.add_flag("--async", options.async, "go on training while a step is saved")->needs(dir);
+  app.add_option("--staging-bytes", options.staging_bytes, "--async: memory for copies of the state on each rank; 0 takes what it takes")
+      ->check(CLI::NonNegativeNumber)
+      ->transform(CLI::AsSizeValue(false))
+      ->capture_default_str();
+  app.add_option("--grace", options.grace_s, "seconds from SIGTERM until the save must be over, or is given up")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_option("--layers", options.gpt.layers, "blocks of the model")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--width", options.gpt.width, "width of the model, a multiple of 32")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--seq", options.gpt.seq, "tokens of a sample")->check(CLI::PositiveNumber)->capture_default_str();

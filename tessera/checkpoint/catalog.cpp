@@ -3,13 +3,30 @@
 #include <algorithm>
 #include <charconv>
 
+#include "tessera/base/digest.h"
 #include "tessera/format/dcp.h"
 
 namespace tessera {
 namespace {
 
 constexpr std::string_view prefix = "step-";
+constexpr std::string_view pin_suffix = ".pinned";
 constexpr size_t least_digits = 8;
+
+Path pin_name(Step step) { return step_name(step) + std::string(pin_suffix); }
+
+// None where there is no root yet.
+std::vector<DirectoryEntry> entries_of_root(const Storage& storage) {
+  auto entries = capture([&] { return storage.list(""); });
+  if (!entries && entries.fault.code == Code::not_found) return {};
+  return std::move(entries).or_throw();
+}
+
+// A directory that hides what is in it may well be a step: whoever looks closer will say what is wrong with it.
+bool may_be_step(const Storage& storage, const Path& directory) {
+  const auto there = capture([&] { return storage.exists(directory + "/" + format::metadata_file); });
+  return !there || *there.value;
+}
 
 }  // namespace
 
@@ -30,20 +47,38 @@ std::optional<Step> step_named(const std::string& name) {
 }
 
 std::vector<Step> steps_of(const Storage& storage) {
-  std::vector<DirectoryEntry> entries;
-  try {
-    entries = storage.list("");
-  } catch (const Error& error) {
-    if (error.code() == Code::not_found) return {};
-    throw;
-  }
   std::vector<Step> steps;
-  for (const DirectoryEntry& entry : entries) {
+  for (const DirectoryEntry& entry : entries_of_root(storage)) {
     const auto step = step_named(entry.name);
-    if (step && entry.is_directory && storage.exists(entry.name + "/" + format::metadata_file)) steps.push_back(*step);
+    if (step && entry.is_directory && may_be_step(storage, entry.name)) steps.push_back(*step);
   }
   std::ranges::sort(steps);
   return steps;
+}
+
+std::set<Step> pinned_steps(const Storage& storage) {
+  std::set<Step> steps;
+  for (const DirectoryEntry& entry : entries_of_root(storage)) {
+    if (!entry.name.ends_with(pin_suffix)) continue;
+    if (const auto step = step_named(entry.name.substr(0, entry.name.size() - pin_suffix.size()))) steps.insert(*step);
+  }
+  return steps;
+}
+
+void pin(Storage& storage, Step step) {
+  if (!storage.exists(step_name(step) + "/" + format::metadata_file))
+    throw Error({.code = Code::not_found, .what = "no such step to pin", .file = step_name(step)});
+  if (storage.exists(pin_name(step))) return;
+  storage.create(pin_name(step))->close();
+  storage.sync("");
+}
+
+void unpin(Storage& storage, Step step) {
+  if (!storage.exists(pin_name(step))) return;
+  // A storage removes directories: the file goes in one.
+  const Path way_out = storage.stage(pin_name(step) + ".gone", random_id());
+  storage.commit_file(pin_name(step), way_out + "/" + pin_name(step), Replace::never);
+  storage.remove(way_out);
 }
 
 }  // namespace tessera

@@ -44,6 +44,18 @@ TEST(Head, AMissingSidecarIsAnErrorAndNotAStepDown) {
   EXPECT_THAT(fault_of_head(head).what, HasSubstr("missing"));
 }
 
+TEST(Head, WhatWasSavedBeforeThereWereSidecarsIsStillRead) {
+  const HeadBytes now = head_of_a_save(1);
+  Manifest manifest = decode_head(now).manifest;
+  for (const int version : {-1, 0}) {
+    manifest.writer_version = version;
+    if (version < 0) manifest.save_id.clear();
+    const Head head = decode_head({format::encode_metadata(manifest), {}});
+    EXPECT_EQ(head.manifest, manifest);
+    EXPECT_FALSE(head.sidecar);
+  }
+}
+
 TEST(Head, TheSidecarOfAnotherSaveIsRefused) {
   HeadBytes head = head_of_a_save(1);
   head.sidecar = head_of_a_save(2).sidecar;

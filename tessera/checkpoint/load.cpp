@@ -184,7 +184,7 @@ ReadCount read_all(const Ready& ready, Comm& comm) {
     count += read_item(read.item, read.from, read.into);
     if (count.read_bytes - noted < note_bytes) continue;
     noted = count.read_bytes;
-    comm.note("read " + read.item.file->file() + ", " + std::to_string(count.read_bytes) + " bytes so far");
+    comm.note("read " + read.item.file->file(), count.read_bytes, 0);
   }
   for (const Tie& tie : ready.ties) check_tie(tie);
   return count;

@@ -1,5 +1,9 @@
 #include "tessera/checkpoint/publish.h"
 
+#include <algorithm>
+#include <set>
+
+#include "tessera/checkpoint/reclaim.h"
 #include "tessera/format/dcp.h"
 #include "tessera/format/sidecar.h"
 
@@ -23,6 +27,44 @@ void check_proof(const RankWrites& planned, const Proof& proof, const Storage& s
   }
 }
 
+// Who fills a staging directory but for our ranks has nothing to say in it.
+void check_names(const SavePlan& plan, const Storage& storage, const Path& staging) {
+  std::set<std::string> planned;
+  for (const RankWrites& writes : plan.ranks) {
+    if (!writes.items.empty()) planned.insert(writes.file);
+  }
+  for (const DirectoryEntry& entry : storage.list(staging)) {
+    if (planned.contains(entry.name)) continue;
+    throw Error(
+        {.code = Code::corrupt, .what = "the staging directory holds a file that nobody planned", .file = staging + "/" + entry.name});
+  }
+}
+
+Error taken(const Standing& standing, const Path& target) {
+  return Error({.code = Code::exists,
+                .what = describe(standing) + (standing.kind == Standing::Kind::files ? " are" : " is") + " there already",
+                .file = target,
+                .hint = "choose another place, or ask for it to be replaced"});
+}
+
+void commit(Storage& storage, const Path& staging, const Path& target, Replace replace, const std::optional<Standing>& replaces) {
+  const auto still_the_same = [&](const Path& old) {
+    const Standing standing = standing_at(storage, old);
+    if (!replaces || standing == *replaces) return;
+    throw Error({.code = Code::exists,
+                 .what = "superseded by " + describe(standing) + ", where this save was to replace " + describe(*replaces),
+                 .file = target,
+                 .hint = "another job saves to the same place"});
+  };
+  const auto committed = capture([&] { storage.commit(staging, target, format::metadata_file, replace, still_the_same); });
+  if (committed) return;
+  if (committed.fault.code == Code::exists && replace == Replace::never) {
+    const auto standing = capture([&] { return standing_at(storage, target); });
+    if (standing && standing.value->kind == Standing::Kind::checkpoint) throw taken(*standing.value, target);
+  }
+  throw Error(committed.fault);
+}
+
 // Written, synced and closed.
 void write_file(Storage& storage, const Path& staging, const char* name, const Bytes& bytes) {
   const auto file = storage.create(staging + "/" + name);
@@ -33,8 +75,15 @@ void write_file(Storage& storage, const Path& staging, const char* name, const B
 
 }  // namespace
 
+Standing prepare_target(Storage& storage, const Path& target, Replace replace) {
+  reclaim_inside(storage, target);
+  const Standing standing = standing_at(storage, target);
+  if (replace == Replace::never && standing.kind != Standing::Kind::nothing) throw taken(standing, target);
+  return standing;
+}
+
 void publish(const SavePlan& plan, const std::vector<Proof>& proofs, const std::map<std::string, double>& metrics, Storage& storage,
-             const Path& staging, const Path& target, Replace replace) {
+             const Path& staging, const Path& target, Replace replace, const std::optional<Standing>& replaces) {
   const Bytes metadata = format::encode_metadata(plan.manifest);
   format::Sidecar sidecar{.save_id = plan.manifest.save_id,
                           .metadata_bytes = static_cast<int64_t>(metadata.size()),
@@ -47,10 +96,11 @@ void publish(const SavePlan& plan, const std::vector<Proof>& proofs, const std::
     check_proof(plan.ranks[r], proof, storage, staging);
     if (!plan.ranks[r].items.empty()) sidecar.files[proof.file] = {proof.length_bytes, proof.blocks};
   }
+  check_names(plan, storage, staging);
   write_file(storage, staging, format::sidecar_file, format::encode_sidecar(sidecar));
   write_file(storage, staging, format::metadata_file, metadata);
   storage.sync(staging);
-  storage.commit(staging, target, format::metadata_file, replace);
+  commit(storage, staging, target, replace, replaces);
 }
 
 }  // namespace tessera

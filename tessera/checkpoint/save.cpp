@@ -6,8 +6,8 @@
 #include "tessera/base/digest.h"
 #include "tessera/checkpoint/place.h"
 #include "tessera/checkpoint/publish.h"
+#include "tessera/checkpoint/save_steps.h"
 #include "tessera/comm/on_every_rank.h"
-#include "tessera/format/dcp.h"
 
 namespace tessera {
 namespace {
@@ -40,32 +40,29 @@ std::vector<Description> decode_descriptions(const std::vector<Bytes>& all) {
   return descriptions;
 }
 
-// The boxes of this rank that have replicas, whose digests are to be taken.
-std::vector<HeldBox> ask_for_replicas(Comm& comm, Described& mine, const StateDict& state) {
-  return decode_held_boxes(through_leader(
-      comm, Phase::plan,
-      [&] {
-        mine = describe(state, comm.rank());
-        return encode(mine.description);
-      },
+// Tells this rank which of its boxes are held elsewhere too: those whose digests the plan is to compare.
+Bytes ask_for_replicas(Comm& comm, const std::function<const Described&()>& describe) {
+  return through_leader(
+      comm, Phase::plan, [&] { return encode(describe().description); },
       [&](std::vector<Bytes> all) {
         std::vector<Bytes> answers;
         for (const auto& boxes : replicated_boxes(decode_descriptions(all))) answers.push_back(encode(boxes));
         return answers;
-      }));
+      });
 }
 
 // Descriptions go to the leader, orders come back. `plan` is set on the leader only.
-Orders agree_on_plan(Comm& comm, const StateDict& state, bool compare_replicas, Described& mine, std::optional<SavePlan>& plan) {
-  std::vector<HeldBox> replicated;
-  if (compare_replicas) replicated = ask_for_replicas(comm, mine, state);
+Orders agree_on_plan(Comm& comm, const std::function<const Described&()>& describe, bool compare_replicas, std::optional<SavePlan>& plan) {
+  const Described* mine = nullptr;
+  const auto described = [&]() -> const Described& {
+    if (!mine) mine = &describe();
+    return *mine;
+  };
+  std::optional<Bytes> replicated;
+  if (compare_replicas) replicated = ask_for_replicas(comm, described);
   return decode_orders(through_leader(
       comm, Phase::plan,
-      [&] {
-        if (!compare_replicas) mine = describe(state, comm.rank());
-        digest_boxes(mine, replicated);
-        return encode(mine.description);
-      },
+      [&] { return encode(replicated ? with_digests(described(), decode_held_boxes(*replicated)) : described().description); },
       [&](std::vector<Bytes> all) {
         plan = plan_save(decode_descriptions(all), random_id());
         int64_t total = 0;
@@ -76,16 +73,6 @@ Orders agree_on_plan(Comm& comm, const StateDict& state, bool compare_replicas, 
       }));
 }
 
-// Early word, before gigabytes are written; commit() has the last one.
-void refuse_full_target(const Storage& storage, const Path& target, Replace replace) {
-  if (replace != Replace::never || !storage.exists(target) || storage.list(target).empty()) return;
-  const bool checkpoint = storage.exists(target + "/" + format::metadata_file);
-  throw Error({.code = Code::exists,
-               .what = checkpoint ? "a checkpoint is there already" : "the directory is not empty",
-               .file = target,
-               .hint = "choose another place, or ask for it to be replaced"});
-}
-
 std::vector<Proof> decode_proofs(const std::vector<Bytes>& all) {
   std::vector<Proof> proofs;
   for (const Bytes& bytes : all) proofs.push_back(decode_proof(bytes));
@@ -94,42 +81,55 @@ std::vector<Proof> decode_proofs(const std::vector<Bytes>& all) {
 
 }  // namespace
 
-SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDict& state, const SaveOptions& options) {
+SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const SaveSteps& steps, const SaveOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
   const auto enter = [&](Phase phase) {
     if (options.on_phase) options.on_phase(phase);
   };
   enter(Phase::plan);
   comm.note("plan a save to " + target);
-  Described mine;
   std::optional<SavePlan> plan;
-  const Orders orders = agree_on_plan(comm, state, options.compare_replicas, mine, plan);
-  const Path staging(as_text(on_leader(comm, Phase::start, [&] {
-    refuse_full_target(storage, target, options.replace);
-    const Path chosen = storage.stage(target, orders.save_id);
-    return Bytes(as_bytes(chosen).begin(), as_bytes(chosen).end());
-  })));
+  const Orders orders = agree_on_plan(comm, steps.describe, options.compare_replicas, plan);
+  Standing replaces;  // known to the leader only
+  Path staging;       // on the leader from the moment on when it is there, though a rank be lost before the others hear of it
   try {
+    const Bytes chosen = on_leader(comm, Phase::start, [&] {
+      replaces = prepare_target(storage, target, options.replace);
+      staging = storage.stage(target, orders.save_id);
+      return Bytes(as_bytes(staging).begin(), as_bytes(staging).end());
+    });
+    staging = as_text(chosen);
     enter(Phase::write);
     const auto proofs = on_every_rank_bytes(comm, Phase::write, [&] {
-      const auto progress = [&](int64_t done, int64_t total) {
-        comm.note("write " + orders.writes.file + ", " + std::to_string(done) + " of " + std::to_string(total) + " bytes");
-      };
-      Proof proof = write_shards(orders.writes, mine, storage, staging, progress);
+      const auto progress = [&](int64_t done, int64_t total) { comm.note("write " + orders.writes.file, done, total); };
+      Proof proof = steps.write(orders.writes, staging, progress);
       storage.sync(staging);
       return encode(proof);
     });
     enter(Phase::publish);
     on_leader(comm, Phase::publish, [&] {
-      publish(*plan, decode_proofs(proofs), options.metrics, storage, staging, target, options.replace);
+      publish(*plan, decode_proofs(proofs), options.metrics, storage, staging, target, options.replace, replaces);
       return Bytes{};
     });
   } catch (...) {
-    if (comm.rank() == 0) capture([&] { storage.remove(staging); });  // the first failure is the one to tell
+    if (comm.rank() == 0 && !staging.empty()) capture([&] { storage.remove(staging); });  // the first failure is the one to tell
     throw;
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-  return {orders.save_id, orders.total_bytes, orders.writes.file_bytes, took.count()};
+  return {.save_id = orders.save_id, .total_bytes = orders.total_bytes, .rank_bytes = orders.writes.file_bytes, .seconds = took.count()};
+}
+
+SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDict& state, const SaveOptions& options) {
+  Described mine;
+  const SaveSteps steps{.describe = [&]() -> const Described& {
+                          mine = describe(state, comm.rank());
+                          return mine;
+                        },
+                        .write = [&](const RankWrites& writes, const Path& staging,
+                                     const Progress& progress) { return write_shards(writes, mine, storage, staging, progress); }};
+  SaveReport report = save_in_steps(comm, storage, target, steps, options);
+  report.stall_seconds = report.seconds;
+  return report;
 }
 
 SaveReport save(Comm& comm, const std::string& directory, const StateDict& state, const SaveOptions& options) {

@@ -3,13 +3,14 @@
 // Promises    I1-I4 of publish.h. When it returns, the checkpoint is whole, durable and proved on every rank.
 // Errors      Error(exists) where a checkpoint (or anything else) stands already; what plan/ and storage/ say. After an error
 //             nothing has appeared and the staging directory is gone, unless the leader itself was lost.
-// Memory      One slab a rank, whatever the size of the state.
+// Memory      A few slabs a rank, whatever the size of the state.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "tessera/comm/comm.h"
 #include "tessera/layout/state_dict.h"
@@ -33,6 +34,11 @@ struct SaveReport {
   int64_t total_bytes = 0;  // of all ranks' files
   int64_t rank_bytes = 0;   // of this rank's
   double seconds = 0;
+  double stall_seconds = 0;          // of these, until the trainer could change its tensors: all of them, but for async_save
+  int64_t peak_staging_bytes = 0;    // async_save: the most memory that copies of the state took at once on this rank
+  bool in_waves = false;             // async_save: the state did not fit the budget, so that the copy waited for the disk
+  // What went wrong afterwards and is no failure of the save: older steps that could not be removed, or are damaged.
+  std::vector<std::string> warnings = {};
 };
 
 SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDict& state, const SaveOptions& options = {});

@@ -50,6 +50,7 @@ std::vector<std::string> keys_in(const std::vector<Range>& ranges, int64_t begin
 struct Found {
   int64_t total_bytes = 0;
   int64_t verified_bytes = 0;
+  int64_t damaged_bytes = 0;
   std::vector<Damage> damage;
 };
 
@@ -68,6 +69,7 @@ void for_all(size_t jobs, int threads, VerifyReport& report, const std::function
     Found found = std::move(outcome).or_throw();
     report.total_bytes += found.total_bytes;
     report.verified_bytes += found.verified_bytes;
+    report.damaged_bytes += found.damaged_bytes;
     std::ranges::move(found.damage, std::back_inserter(report.damage));
   }
 }
@@ -82,6 +84,7 @@ Found check_file(const Storage& storage, const Path& directory, const std::strin
     return file;
   });
   if (!opened) {
+    found.damaged_bytes = found.total_bytes;
     found.damage.push_back({opened.fault, keys_in(ranges, 0, INT64_MAX)});
     return found;
   }
@@ -94,16 +97,16 @@ Found check_file(const Storage& storage, const Path& directory, const std::strin
     const auto piece = std::span(block).first(static_cast<size_t>(std::min(sidecar.block_bytes, file.size_bytes() - begin)));
     const auto end = begin + static_cast<int64_t>(piece.size());
     const auto read = capture([&] { file.read(begin, piece); });
+    const bool good = read && digest(piece) == digests[b];
+    (good ? found.verified_bytes : found.damaged_bytes) += end - begin;
     if (!read) {
       found.damage.push_back({read.fault, keys_in(ranges, begin, end)});
-    } else if (digest(piece) != digests[b]) {
+    } else if (!good) {
       Fault fault{.code = Code::corrupt,
                   .what = "bytes " + std::to_string(begin) + " to " + std::to_string(end) + " are not those that were published",
                   .file = below(directory, name),
                   .offset_bytes = begin};
       found.damage.push_back({std::move(fault), keys_in(ranges, begin, end)});
-    } else {
-      found.verified_bytes += static_cast<int64_t>(piece.size());
     }
   }
   return found;
@@ -143,8 +146,12 @@ Found check_item(const Items& items, const Item& item) {
     }
     return std::min(check_data(items.tensor(*item.key, std::get<TensorEntry>(item.entry->is), *item.chunk)), item.chunk->at.length_bytes);
   });
-  if (checked) found.verified_bytes = *checked.value;
-  else found.damage.push_back({checked.fault, {*item.key}});
+  if (checked) {
+    found.verified_bytes = *checked.value;
+  } else {
+    found.damaged_bytes = item.chunk ? item.chunk->at.length_bytes : std::get<ObjectEntry>(item.entry->is).at.length_bytes;
+    found.damage.push_back({checked.fault, {*item.key}});
+  }
   return found;
 }
 
@@ -162,13 +169,16 @@ std::vector<Item> items_of(const Manifest& manifest) {
 void check_lengths(const Storage& storage, const Path& directory, const Ranges& ranges, VerifyReport& report) {
   for (const auto& [name, parts] : ranges) {
     const int64_t needed = std::ranges::max(parts, {}, &Range::end_bytes).end_bytes;
-    Found found;
+    int64_t length_bytes = 0;
     const auto opened = capture([&] {
       const auto file = storage.open(below(directory, name));
-      report.total_bytes += file->size_bytes();
-      if (file->size_bytes() < needed) throw corrupt_at(*file, file->size_bytes(), "file ends early");
+      length_bytes = file->size_bytes();
+      report.total_bytes += length_bytes;
+      if (length_bytes < needed) throw corrupt_at(*file, file->size_bytes(), "file ends early");
     });
-    if (!opened) report.damage.push_back({opened.fault, keys_in(parts, 0, INT64_MAX)});
+    if (opened) continue;
+    report.damaged_bytes += length_bytes;
+    report.damage.push_back({opened.fault, keys_in(parts, 0, INT64_MAX)});
   }
 }
 
@@ -216,6 +226,7 @@ void verify_dcp(const std::shared_ptr<const Storage>& storage, const Path& path,
   }
   report.save_id = opened.value->manifest.save_id;
   report.has_sidecar = opened.value->sidecar != nullptr;
+  if (report.has_sidecar) report.metrics = opened.value->sidecar->metrics;
   std::set<std::string> known{format::metadata_file, format::sidecar_file};
   for (const auto& [file, ranges] : ranges_of(opened.value->manifest)) known.insert(file);
   report.files = static_cast<int64_t>(known.size()) - !report.has_sidecar;
@@ -252,7 +263,7 @@ VerifyReport verify(std::shared_ptr<const Storage> storage, const Path& path, co
   report.format = format_at(*storage, path);
   if (report.format == Format::dcp) verify_dcp(storage, path, options, report);
   else verify_other(storage, path, options, report);
-  report.unverified_bytes = std::max<int64_t>(0, report.total_bytes - report.verified_bytes);
+  report.unverified_bytes = std::max<int64_t>(0, report.total_bytes - report.verified_bytes - report.damaged_bytes);
   return report;
 }
 

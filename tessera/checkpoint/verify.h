@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -34,10 +35,12 @@ struct VerifyReport {
   Format format = Format::dcp;
   std::string save_id;  // empty where tessera did not write it
   bool has_sidecar = false;
+  std::map<std::string, double> metrics;  // what the trainer measured, as the sidecar has it
   int64_t files = 0;             // that hold the checkpoint, its metadata included
   int64_t total_bytes = 0;       // of these files
   int64_t verified_bytes = 0;    // held against a digest or a checksum, and right
-  int64_t unverified_bytes = 0;  // damaged, or nothing tells
+  int64_t damaged_bytes = 0;     // of these files, in blocks or items that are wrong or could not be read
+  int64_t unverified_bytes = 0;  // nothing tells, or nobody looked
   std::vector<Damage> damage;
   std::vector<std::string> strangers;  // what lies in the directory and is not of the checkpoint
 };

@@ -69,7 +69,9 @@ TEST(Verify, EveryDamagedBlockIsListedWithItsKeys) {
   EXPECT_EQ(report.damage[0].fault.offset_bytes, 1 << 20);
   EXPECT_EQ(report.damage[1].fault.offset_bytes, 2 << 20);
   EXPECT_THAT(report.damage[0].keys, ElementsAre("w"));
-  EXPECT_EQ(report.unverified_bytes, static_cast<int64_t>(bytes.size()) - (1 << 20)) << "a block was good";
+  EXPECT_EQ(report.damaged_bytes, static_cast<int64_t>(bytes.size()) - (1 << 20)) << "a block was good";
+  EXPECT_EQ(report.unverified_bytes, 0);
+  EXPECT_EQ(report.verified_bytes + report.damaged_bytes, report.total_bytes);
   EXPECT_THAT(verify(saved.storage, "c", {.depth = Depth::names_and_sizes}).damage, IsEmpty()) << "names and sizes are as they were";
 }
 

@@ -35,9 +35,10 @@ class Comm {
   // One round trip. `purpose` is the same on every rank and stands in messages ("gather proofs").
   // `combine` is used on the leader only; elsewhere it may be empty.
   virtual Bytes round(std::string_view purpose, Bytes mine, const Combine& combine) = 0;
-  // Says what this rank is doing ("write __0_0.distcp, 512 MiB"), for the messages of others; it also counts as progress,
-  // so that a long write that advances is no time-out.
-  virtual void note(std::string_view doing) = 0;
+  // Says what this rank is doing ("write __0_0.distcp") and how far it is, for the messages of others, which make a speed of it. It also
+  // counts as progress, so that a long write that advances is no time-out. 0 bytes in total where nobody knows.
+  virtual void note(std::string_view doing, int64_t done_bytes, int64_t total_bytes) = 0;
+  void note(std::string_view doing) { note(doing, 0, 0); }
   // Breaks the Comm on every rank: all that wait throw `fault` at once, or as soon as word reaches them.
   virtual void abort(const Fault& fault) = 0;
   // The fault that broke the Comm, as soon as word of it is here; nothing while it works. From any thread, without waiting.

@@ -43,6 +43,10 @@ RoundTable& Lines::at(int rank, Number line) {
   throw Error({.code = Code::corrupt, .what = "a message on line " + std::to_string(line) + ", which it has not open"});
 }
 
+void Lines::hear(int rank, Time now) {
+  for (auto& [_, table] : tables_) table.hear(rank, now);
+}
+
 void Lines::arrive(int rank, Number line, std::string_view purpose, Bytes message, Time now) {
   RoundTable& table = at(rank, line);
   table.arrive(rank, purpose, std::move(message), now);

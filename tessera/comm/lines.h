@@ -34,6 +34,8 @@ class Lines {
   RoundTable& at(int rank, Number line);
   bool has(Number line) const { return tables_.contains(line); }
 
+  // A sign of life, without progress.
+  void hear(int rank, Time now);
   void arrive(int rank, Number line, std::string_view purpose, Bytes message, Time now);
   // The rank is gone without a word. `how` is a clause: "its connection closed".
   void lose(int rank, std::string_view how);

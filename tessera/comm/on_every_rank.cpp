@@ -31,7 +31,8 @@ std::vector<Bytes> answer_all(std::vector<Bytes> messages, Phase phase, const Co
   std::vector<Bytes> good;
   std::vector<std::pair<int, Fault>> faults;
   for (size_t r = 0; r < ranks; ++r) {
-    Outcome<Bytes> outcome = decode_outcome(messages[r]);
+    auto decoded = capture([&] { return decode_outcome(messages[r]); });
+    Outcome<Bytes> outcome = decoded ? std::move(*decoded.value) : Outcome<Bytes>{std::nullopt, std::move(decoded.fault)};
     if (outcome) good.push_back(std::move(*outcome.value));
     else faults.emplace_back(static_cast<int>(r), std::move(outcome.fault));
   }
@@ -85,6 +86,9 @@ Fault decode_fault(std::span<const std::byte> bytes) {
   fault.what = in.get_string();
   fault.file = in.get_string();
   fault.hint = in.get_string();
+  // Those that no build of ours knows have no name.
+  if (name(fault.code) == std::string_view("unknown") || name(fault.phase) == std::string_view("unknown"))
+    throw Error({.code = Code::corrupt, .what = "a message holds a fault of an unknown kind"});
   return fault;
 }
 
@@ -92,6 +96,7 @@ Fault root_cause(const std::vector<std::pair<int, Fault>>& faults, Phase phase) 
   const auto first = std::ranges::min_element(
       faults, {}, [](const auto& failed) { return std::pair(says_only_that_others_failed(failed.second), failed.first); });
   Fault cause = first->second;
+  if (cause.phase == Phase::none) cause.phase = phase;
   if (cause.rank >= 0) return cause;  // all ranks agreed on it before
   cause.same_on = static_cast<int>(std::ranges::count_if(faults,
                                                          [&](const auto& failed) {
@@ -100,7 +105,6 @@ Fault root_cause(const std::vector<std::pair<int, Fault>>& faults, Phase phase) 
                                                          })) -
                   1;
   cause.rank = first->first;
-  if (cause.phase == Phase::none) cause.phase = phase;
   return cause;
 }
 

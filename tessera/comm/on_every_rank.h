@@ -18,6 +18,14 @@ Fault decode_fault(std::span<const std::byte> bytes);
 // those with equal text.
 Fault root_cause(const std::vector<std::pair<int, Fault>>& faults, Phase phase);
 
+// For `lead` below: what `decode` makes of the bytes of `rank`. What it throws is that rank's fault, not the leader's.
+template <class Decode>
+auto of_rank(int rank, Decode decode) {
+  auto decoded = capture(decode);
+  if (!decoded && decoded.fault.rank < 0) decoded.fault.rank = rank;
+  return std::move(decoded).or_throw();
+}
+
 // Runs `work` on this rank and returns every rank's bytes, in rank order.
 std::vector<Bytes> on_every_rank_bytes(Comm& comm, Phase phase, const std::function<Bytes()>& work);
 // The same, each rank learning only that all went well.

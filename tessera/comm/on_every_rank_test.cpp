@@ -33,6 +33,38 @@ TEST(RootCause, KeepsARankAndAPhaseThatAreThere) {
   EXPECT_EQ(root_cause({{0, known}}, Phase::write), known);
 }
 
+TEST(RootCause, OfFaultsThatAllDifferIsTheLowestRanks) {
+  const Fault bad{.code = Code::io, .what = "disk broken"};
+  const Fault full{.code = Code::no_space, .what = "disk full"};
+  const Fault late{.code = Code::timeout, .what = "no progress"};
+  EXPECT_EQ(root_cause({{7, bad}, {2, full}, {0, late}}, Phase::write),
+            (Fault{.code = Code::no_space, .what = "disk full", .rank = 2, .phase = Phase::write}));
+}
+
+TEST(RootCause, OfARanksBytesThatMakeNoSenseIsThatRank) {
+  Comms comms = thread_comms(3);
+  const auto outcomes = run_as_ranks(comms, [](Comm& comm) {
+    // Rank 2 does not keep to the protocol of on_every_rank; then rank 1 to that of what is led.
+    if (comm.rank() != 2) {
+      const auto failed = capture([&] { on_every_rank(comm, Phase::write, [] {}); });
+      EXPECT_EQ(failed.fault.code, Code::corrupt);
+      EXPECT_EQ(failed.fault.rank, 2);
+      EXPECT_EQ(failed.fault.phase, Phase::write);
+    } else {
+      comm.round(name(Phase::write), Bytes(3, std::byte{7}), {});
+    }
+    through_leader(
+        comm, Phase::plan, [&] { return Bytes(comm.rank() == 1 ? 3 : 8); },
+        [](const std::vector<Bytes>& all) {
+          for (int r = 0; r < 3; ++r) of_rank(r, [&] { return ByteReader(all[static_cast<size_t>(r)]).get<int64_t>(); });
+          return all;
+        });
+  });
+  for (const auto& outcome : outcomes) {
+    EXPECT_EQ(outcome.fault, (Fault{.code = Code::corrupt, .what = "a message ends early", .rank = 1, .phase = Phase::plan}));
+  }
+}
+
 TEST(FaultOnTheWire, ComesBackAsItWas) {
   const Fault fault{.code = Code::corrupt,
                     .what = "file ends early",
@@ -84,6 +116,17 @@ TEST(OnLeader, RunsOnTheLeaderAloneAndEveryRankGetsItsBytes) {
   });
   EXPECT_EQ(runs, 1);
   for (const auto& outcome : outcomes) EXPECT_EQ(as_text(outcome.value.value()), "step 7");
+}
+
+TEST(Fault, OfAnUnknownCodeOrPhaseIsNoFault) {
+  const Bytes good = encode(Fault{.code = Code::internal, .what = "w", .phase = Phase::train});
+  EXPECT_EQ(decode_fault(good).what, "w");
+  for (const size_t at : {size_t{0}, sizeof(Code) + sizeof(int64_t) + 2 * sizeof(int32_t)}) {
+    Bytes bad = good;
+    bad[at] = std::byte{200};
+    const auto outcome = capture([&] { return decode_fault(bad); });
+    EXPECT_EQ(outcome.fault.code, Code::corrupt) << "at byte " << at;
+  }
 }
 
 TEST(ThroughLeader, DoesNotLeadWhereOneRankFailed) {

@@ -9,6 +9,11 @@ namespace {
 constexpr int leader = 0;
 constexpr size_t most_named = 8;  // of a thousand missing ranks, a message names the first
 
+std::string in_words(Deadline::Clock::duration time) {
+  const auto ms = std::chrono::duration_cast<Milliseconds>(time).count();
+  return ms < 10'000 ? std::to_string(ms) + " ms" : std::to_string(ms / 1000) + " s";
+}
+
 }  // namespace
 
 RoundTable::RoundTable(int ranks, Milliseconds deadline) : ranks_(static_cast<size_t>(ranks)), deadline_(deadline) {}
@@ -24,9 +29,10 @@ void RoundTable::arrive(int rank, std::string_view purpose, Bytes message, Time 
     purpose_ = purpose;
     waiting_since_ = now;
   } else if (purpose_ != purpose) {
+    const auto other = std::ranges::find_if(ranks_, &Rank::here) - ranks_.begin();
     return break_with({.code = Code::internal,
-                       .what = "ranks took different ways: round " + std::to_string(number_) + " is '" + purpose_ + "' on others and '" +
-                               std::string(purpose) + "' on rank " + std::to_string(rank)});
+                       .what = "ranks took different ways: round " + std::to_string(number_) + " is '" + purpose_ + "' on rank " +
+                               std::to_string(other) + " and '" + std::string(purpose) + "' on rank " + std::to_string(rank)});
   }
   at(rank).message = std::move(message);
   at(rank).here = true;
@@ -51,12 +57,14 @@ void RoundTable::answered() {
   ++number_;
 }
 
-void RoundTable::note(int rank, std::string_view doing, Time now) {
-  at(rank).doing = doing;
+void RoundTable::note(int rank, std::string_view doing, int64_t done_bytes, int64_t total_bytes, Time now) {
+  at(rank).activity.note(doing, done_bytes, total_bytes, now);
   progress(rank, now);
 }
 
 void RoundTable::progress(int rank, Time now) { at(rank).progress = now; }
+
+void RoundTable::hear(int rank, Time now) { at(rank).heard = now; }
 
 void RoundTable::leave(int rank) {
   at(rank).left = true;
@@ -67,7 +75,7 @@ bool RoundTable::all_left() const { return std::ranges::all_of(ranks_, &Rank::le
 
 void RoundTable::lose(int rank, std::string_view how) {
   break_with({.code = Code::peer_lost,
-              .what = "rank " + std::to_string(rank) + " is gone: " + std::string(how) + "; last seen at: " + at(rank).doing});
+              .what = "rank " + std::to_string(rank) + " is gone: " + std::string(how) + "; last seen at: " + doing(rank)});
 }
 
 void RoundTable::break_with(const Fault& fault) {
@@ -78,11 +86,11 @@ std::optional<RoundTable::Time> RoundTable::check(Time now) {
   if (broken_ || arrived_ == 0) return std::nullopt;
   const std::vector<int> missed = missing();
   auto first = Time::max();
-  for (const int rank : missed) first = std::min(first, std::max(at(rank).progress, waiting_since_) + deadline_);
+  for (const int rank : missed) first = std::min(first, late_at(rank));
   if (now < first) return first;
   break_with({.code = Code::timeout,
               .what = "no progress for " + std::to_string(deadline_.count()) + " ms while waiting for '" + purpose_ +
-                      "': " + with_doings(missed)});
+                      "': " + with_doings(missed, now)});
   return std::nullopt;
 }
 
@@ -102,13 +110,23 @@ void RoundTable::break_if_one_left() {
   }
 }
 
-std::string RoundTable::with_doings(const std::vector<int>& ranks) const {
+// Those that are late come first: they are the cause.
+std::string RoundTable::with_doings(std::vector<int> ranks, Time now) const {
+  std::ranges::stable_partition(ranks, [&](int rank) { return late_at(rank) <= now; });
   std::string text;
-  for (size_t i = 0; i < std::min(ranks.size(), most_named); ++i) {
-    text += (i == 0 ? "rank " : "; rank ") + std::to_string(ranks[i]) + " was last seen at: " + at(ranks[i]).doing;
-  }
+  for (size_t i = 0; i < std::min(ranks.size(), most_named); ++i) text += (i == 0 ? "" : "; ") + with_doing(ranks[i], now);
   if (ranks.size() > most_named) text += "; and " + std::to_string(ranks.size() - most_named) + " more ranks";
   return text;
+}
+
+std::string RoundTable::with_doing(int rank, Time now) const {
+  const Rank& missed = at(rank);
+  std::string text = "rank " + std::to_string(rank) + " was last seen at: " + doing(rank);
+  if (missed.progress != Time::min()) text += ", " + in_words(now - missed.progress) + " ago";
+  if (now < late_at(rank)) return text + " (slow)";
+  if (missed.heard == Time::min()) return text;
+  const auto silent = now - missed.heard;
+  return text + (silent < deadline_ / 2 ? " (alive, but stuck)" : " (silent for " + in_words(silent) + ")");
 }
 
 }  // namespace tessera

@@ -5,6 +5,7 @@
 //             I2 Once broken, it stays broken by the first fault.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,6 +14,7 @@
 #include "tessera/base/bytes.h"
 #include "tessera/base/deadline.h"
 #include "tessera/base/error.h"
+#include "tessera/comm/activity.h"
 
 namespace tessera {
 
@@ -29,9 +31,11 @@ class RoundTable {
   std::vector<Bytes> take_messages();
   void answered();
 
-  // What the rank is doing; also progress. The second form is progress alone.
-  void note(int rank, std::string_view doing, Time now);
+  // What the rank is doing and how far it is (activity.h); also progress. progress() is that alone, and hear() a sign of life without any.
+  void note(int rank, std::string_view doing, Time now) { note(rank, doing, 0, 0, now); }
+  void note(int rank, std::string_view doing, int64_t done_bytes, int64_t total_bytes, Time now);
   void progress(int rank, Time now);
+  void hear(int rank, Time now);
 
   // The rank closed its Comm. That is an error only once others wait for it.
   void leave(int rank);
@@ -39,7 +43,7 @@ class RoundTable {
   bool all_left() const;
   // The rank is gone without a word: breaks the table. `how` is a clause: "its connection closed".
   void lose(int rank, std::string_view how);
-  const std::string& doing(int rank) const { return at(rank).doing; }
+  std::string doing(int rank) const { return describe(at(rank).activity); }
 
   void break_with(const Fault& fault);
   const std::optional<Fault>& broken() const { return broken_; }
@@ -50,8 +54,9 @@ class RoundTable {
 
  private:
   struct Rank {
-    std::string doing = "starting";
+    Activity activity = {};
     Time progress = Time::min();
+    Time heard = Time::min();  // for ever where nobody beats
     std::optional<Bytes> message = {};
     bool here = false;  // in the open round
     bool left = false;
@@ -61,7 +66,9 @@ class RoundTable {
   // Those that the open round waits for: whoever has not arrived, then the leader.
   std::vector<int> missing() const;
   void break_if_one_left();
-  std::string with_doings(const std::vector<int>& ranks) const;
+  Time late_at(int rank) const { return std::max(at(rank).progress, waiting_since_) + deadline_; }
+  std::string with_doings(std::vector<int> ranks, Time now) const;
+  std::string with_doing(int rank, Time now) const;
 
   std::vector<Rank> ranks_;
   Milliseconds deadline_;

@@ -46,6 +46,27 @@ TEST(RoundTable, TheProgressOfOneMissingRankDoesNotExcuseAnother) {
   EXPECT_THAT(table.broken()->what, HasSubstr("rank 3 was last seen at: starting"));
 }
 
+TEST(RoundTable, SlowIsToldFromStuckAndStuckFromSilent) {
+  RoundTable table = with_arrivals(5, {0});
+  constexpr int64_t gib = int64_t{1} << 30;
+  for (const int rank : {1, 2, 3}) {
+    table.note(rank, "write __" + std::to_string(rank) + "_0.distcp", 0, 2 * gib, at_second(100));
+    table.note(rank, "write __" + std::to_string(rank) + "_0.distcp", gib / 2, 2 * gib, at_second(108));
+  }
+  table.note(1, "write __1_0.distcp", gib, 2 * gib, at_second(150));  // slow
+  table.hear(2, at_second(167));                                     // stuck
+  table.hear(3, at_second(110));                                     // silent
+  EXPECT_EQ(table.check(at_second(159)), at_second(160));            // rank 4 never came
+  table.check(at_second(168));
+  ASSERT_TRUE(table.broken());
+  EXPECT_EQ(table.broken()->what,
+            "no progress for 60000 ms while waiting for 'save': "
+            "rank 2 was last seen at: write __2_0.distcp, 512.0 MiB of 2.0 GiB at 64.0 MiB/s, 60 s ago (alive, but stuck); "
+            "rank 3 was last seen at: write __3_0.distcp, 512.0 MiB of 2.0 GiB at 64.0 MiB/s, 60 s ago (silent for 58 s); "
+            "rank 4 was last seen at: starting; "
+            "rank 1 was last seen at: write __1_0.distcp, 1.0 GiB of 2.0 GiB at 20.5 MiB/s, 18 s ago (slow)");
+}
+
 TEST(RoundTable, OnceAllHaveArrivedTheLeaderIsWaitedFor) {
   RoundTable table = with_arrivals(2, {1, 0});
   table.note(0, "publish", at_second(130));

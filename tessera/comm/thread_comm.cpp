@@ -42,8 +42,8 @@ class ThreadComm final : public Comm {
     return take_answer();
   }
 
-  void note(std::string_view doing) override {
-    shared_->state.with([&](State& state) { table(state).note(rank_, doing, Clock::now()); });
+  void note(std::string_view doing, int64_t done_bytes, int64_t total_bytes) override {
+    shared_->state.with([&](State& state) { table(state).note(rank_, doing, done_bytes, total_bytes, Clock::now()); });
   }
 
   void abort(const Fault& fault) override {

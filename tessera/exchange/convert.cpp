@@ -33,6 +33,14 @@ Format format_named(const std::string& path) {
 }
 
 ConvertReport convert(const Checkpoint& from, const std::string& to, const ConvertOptions& options) {
+  const Place place = place_of(to);
+  LocalStorage storage(place.parent);
+  ConvertOptions own = options;
+  own.to = options.to.value_or(format_named(to));  // as it was named, not as a link resolved
+  return convert(from, storage, place.name, own);
+}
+
+ConvertReport convert(const Checkpoint& from, Storage& storage, const Path& target, const ConvertOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
   check(options);
   Selection selection(from, options.filter, options.casts, options.tensors_only);
@@ -42,13 +50,11 @@ ConvertReport convert(const Checkpoint& from, const std::string& to, const Conve
   if (options.progress) {
     selection.on_progress([&](int64_t bytes) { options.progress(done += bytes, total); });
   }
-  const Place place = place_of(to);
-  LocalStorage storage(place.parent);
-  const Format format = options.to.value_or(format_named(to));
+  const Format format = options.to.value_or(format_named(target));
   switch (format) {
-    case Format::safetensors: write_safetensors(selection, storage, place.name, options); break;
-    case Format::torch_save: write_torch(selection, storage, place.name, options); break;
-    default: write_dcp(selection, storage, place.name, options);
+    case Format::safetensors: write_safetensors(selection, storage, target, options); break;
+    case Format::torch_save: write_torch(selection, storage, target, options); break;
+    default: write_dcp(selection, storage, target, options);
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   return {format,

@@ -38,7 +38,9 @@ struct ConvertReport {
   double seconds = 0;
 };
 
+// To a path of the local file system.
 ConvertReport convert(const Checkpoint& from, const std::string& to, const ConvertOptions& options = {});
+ConvertReport convert(const Checkpoint& from, Storage& storage, const Path& target, const ConvertOptions& options = {});
 // What a path would become.
 Format format_named(const std::string& path);
 

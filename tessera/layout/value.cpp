@@ -54,6 +54,8 @@ std::string mapping(const Value::Mapping& v) {
 
 }  // namespace
 
+bool Value::Mapping::operator==(const Mapping& other) const { return items == other.items && ordered == other.ordered; }
+
 bool Value::operator==(const Value& other) const {
   if (const auto* a = as<double>()) {
     const auto* b = other.as<double>();

@@ -46,7 +46,7 @@ struct Value {
   struct Mapping {
     std::vector<std::pair<Value, Value>> items;  // in insertion order
     bool ordered = false;                        // an OrderedDict
-    bool operator==(const Mapping&) const = default;
+    bool operator==(const Mapping& other) const;  // not defaulted here, where a Value is not complete yet
   };
   // torch.dtype by name, torch.Size, torch.device as "cpu" or "cuda:0".
   struct TorchDType {

@@ -25,12 +25,20 @@ void put_path(ByteWriter& out, const std::string& key, const KeyPath& path) {
   }
 }
 
+// A one-byte choice between two, in which every other byte is damage.
+template <class Choice>
+Choice get_choice(ByteReader& in) {
+  const auto choice = in.get<uint8_t>();
+  if (choice > 1) throw Error({.code = Code::corrupt, .what = "a message holds what is neither of two kinds"});
+  return static_cast<Choice>(choice);
+}
+
 KeyPath get_path(ByteReader& in, const std::string& key) {
   const auto count = in.get<uint32_t>();
   if (count == 0) return {key};
   KeyPath path;
   for (uint32_t i = 0; i < count; ++i) {
-    if (in.get<Step>() == Step::index) path.emplace_back(in.get<int64_t>());
+    if (get_choice<Step>(in) == Step::index) path.emplace_back(in.get<int64_t>());
     else path.emplace_back(in.get_string());
   }
   return path;
@@ -84,14 +92,16 @@ Described describe(const StateDict& state, int rank) {
   return out;
 }
 
-void digest_boxes(Described& described, const std::vector<HeldBox>& boxes) {
+Description with_digests(const Described& described, const std::vector<HeldBox>& boxes) {
+  Description description = described.description;
   for (const auto& [key, box] : boxes) {
-    auto& part = std::get<TensorPart>(described.description.at(key).is);
+    auto& part = std::get<TensorPart>(description.at(key).is);
     part.contents.resize(part.boxes.size());
     DigestStream stream;
     for_each_run(described.tensors.at(key)->shards.at(static_cast<size_t>(box)).view, [&](std::span<std::byte> run) { stream.add(run); });
     part.contents.at(static_cast<size_t>(box)) = stream.result();
   }
+  return description;
 }
 
 Bytes encode(const std::vector<HeldBox>& boxes) {
@@ -151,7 +161,7 @@ Description decode_description(std::span<const std::byte> bytes) {
   for (size_t i = 0; i < leaves; ++i) {
     const std::string key = in.get_string();
     Part part{get_path(in, key), {}};
-    if (in.get<Kind>() == Kind::tensor) {
+    if (get_choice<Kind>(in) == Kind::tensor) {
       TensorPart tensor;
       tensor.dtype = in.get<DType>();
       if (tensor.dtype > DType::float4_e2m1fn_x2) throw Error({.code = Code::corrupt, .what = "a message names an unknown dtype"});

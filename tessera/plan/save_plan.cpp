@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "tessera/base/checked.h"
 #include "tessera/format/item.h"
 
 namespace tessera {
@@ -59,6 +60,15 @@ void check_agreement(const std::string& key, int first_rank, const Part& first, 
   }
 }
 
+// What arithmetic on the boxes may then rely on.
+void check_boxes(const std::string& key, const Sizes& sizes, const Collected& all) {
+  const auto bad = [&](const std::string& what) { return Error({.code = Code::invalid_argument, .what = what + " of '" + key + "'"}); };
+  if (!capture([&] { return checked_volume(sizes); })) throw bad("no tensor has the shape " + to_string(sizes));
+  for (const auto& [box, holder, content] : all.boxes) {
+    if (!fits(box, sizes)) throw bad("rank " + std::to_string(holder.rank) + " holds a box outside the shape " + to_string(sizes));
+  }
+}
+
 std::map<std::string, Collected> collect(const std::vector<Description>& ranks) {
   std::map<std::string, Collected> keys;
   for (size_t r = 0; r < ranks.size(); ++r) {
@@ -80,7 +90,10 @@ std::map<std::string, Collected> collect(const std::vector<Description>& ranks) 
       }
     }
   }
-  for (auto& [key, all] : keys) std::ranges::stable_sort(all.boxes, {}, &HeldBy::box);
+  for (auto& [key, all] : keys) {
+    if (const auto* tensor = std::get_if<TensorPart>(&all.first->is)) check_boxes(key, tensor->sizes, all);
+    std::ranges::stable_sort(all.boxes, {}, &HeldBy::box);
+  }
   return keys;
 }
 
@@ -127,19 +140,21 @@ void add_tensor(const std::string& key, const Collected& all, std::vector<Item>&
   for (size_t i = begin; i < items.size(); ++i) items[i].length_bytes = format::item_frame(tensor.dtype, items[i].box.sizes).length_bytes;
 }
 
+void add_length(int64_t& total, int64_t length_bytes) { total = checked_add(total, length_bytes, Code::invalid_argument); }
+
 // Items with one holder are its own; the others go, largest first, to the holder with the fewest bytes so far.
 void choose_owners(std::vector<Item>& items, size_t ranks) {
   std::vector<int64_t> load(ranks, 0);
   std::vector<Item*> shared;
   for (Item& item : items) {
     item.owner = item.holders.front();
-    if (item.holders.size() == 1) load[static_cast<size_t>(item.owner.rank)] += item.length_bytes;
+    if (item.holders.size() == 1) add_length(load[static_cast<size_t>(item.owner.rank)], item.length_bytes);
     else shared.push_back(&item);
   }
   std::ranges::stable_sort(shared, std::greater{}, &Item::length_bytes);
   for (Item* item : shared) {
     item->owner = *std::ranges::min_element(item->holders, {}, [&](const Holder& h) { return load[static_cast<size_t>(h.rank)]; });
-    load[static_cast<size_t>(item->owner.rank)] += item->length_bytes;
+    add_length(load[static_cast<size_t>(item->owner.rank)], item->length_bytes);
   }
 }
 
@@ -150,7 +165,7 @@ void lay_out(std::vector<Item>& items, const std::map<std::string, Collected>& k
     RankWrites& writes = plan.ranks[static_cast<size_t>(item.owner.rank)];
     Extent at{writes.file, writes.file_bytes, item.length_bytes, {}};
     writes.items.push_back({*item.key, item.owner.box, item.length_bytes});
-    writes.file_bytes += item.length_bytes;
+    add_length(writes.file_bytes, item.length_bytes);
     const Part& part = *keys.at(*item.key).first;
     Entry& entry = plan.manifest.entries.try_emplace(*item.key, Entry{part.path, ObjectEntry{}}).first->second;
     if (item.owner.box < 0) {
@@ -171,8 +186,12 @@ SavePlan plan_save(const std::vector<Description>& ranks, const std::string& sav
   const std::map<std::string, Collected> keys = collect(ranks);
   std::vector<Item> items;
   for (const auto& [key, all] : keys) {
-    if (const auto* object = std::get_if<ObjectPart>(&all.first->is)) items.push_back({&key, {}, object->length_bytes, all.holders, {}});
-    else add_tensor(key, all, items);
+    if (const auto* object = std::get_if<ObjectPart>(&all.first->is)) {
+      if (object->length_bytes < 0) throw Error({.code = Code::invalid_argument, .what = "the object '" + key + "' has a negative length"});
+      items.push_back({&key, {}, object->length_bytes, all.holders, {}});
+    } else {
+      add_tensor(key, all, items);
+    }
   }
   choose_owners(items, ranks.size());
   SavePlan plan;

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <limits>
+
 #include "tessera/format/item.h"
 
 namespace tessera {
@@ -50,6 +52,26 @@ TEST(SavePlan, ObjectsStandBeforeTensors) {
   const SavePlan plan = plan_save({{{"a", tensor({2}, {whole(Sizes{2})})}, {"b", object("x")}}}, "id");
   ASSERT_EQ(plan.ranks[0].items.size(), 2u);
   EXPECT_EQ(plan.ranks[0].items[0].key, "b");
+}
+
+TEST(SavePlan, RefusesNumbersOfARankThatNoTensorCanHave) {
+  constexpr int64_t huge = int64_t{1} << 62;
+  const Part bad[] = {
+      tensor({huge, huge}, {}),
+      tensor({-1, 0}, {}),
+      tensor({2, 3}, {{{0, 0}, {huge, huge}}}),
+      tensor({2, 3}, {rows(0, 2, 3), {{-huge, 0}, {0, 3}}}),
+      tensor({2, 3}, {rows(0, 2, 3), {{0}, {0}}}),
+      tensor({0, 3}, {whole(Sizes{0, 3}), {{1, 0}, {0, 3}}}),
+      {{"k"}, ObjectPart{-1, {}}},
+  };
+  for (const Part& part : bad) {
+    const Fault fault = fault_of_plan({{{"k", part}}});
+    EXPECT_EQ(fault.code, Code::invalid_argument);
+    EXPECT_THAT(fault.what, HasSubstr("'k'"));
+  }
+  const Part large{{"k"}, ObjectPart{std::numeric_limits<int64_t>::max() - 1, {}}};
+  EXPECT_EQ(fault_of_plan({{{"a", large}, {"b", large}}}).code, Code::invalid_argument) << "together they overflow";
 }
 
 TEST(SavePlan, ATensorWithoutElementsIsOneEmptyChunk) {

@@ -37,8 +37,8 @@ class FileSystem {
 
   // All names in an open directory but "." and "..", from the first on, however often it was listed before.
   virtual int list(int directory, std::vector<DirectoryEntry>& entries) = 0;
-  // 1 if the open directory is where a file system is mounted, 0 if it is not or the system does not say.
-  virtual int is_mount(int directory) = 0;
+  // True if the open directory is where a file system is mounted; false if not or where the system does not say.
+  virtual bool is_mount(int directory) = 0;
 };
 
 // The real one.

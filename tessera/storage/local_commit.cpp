@@ -23,9 +23,11 @@ bool rename_slot(const Slot& from, const Slot& to, unsigned flags = 0) {
   throw Error({.code = Code::exists, .what = std::move(what), .file = target, .hint = std::move(hint)});
 }
 
-bool is_real_directory(const Slot& at) {
+bool is_real_directory(const Slot& at, const Path& path) {
   struct stat status{};
-  return at.parent.files().fstatat(at.parent.number(), at.name, status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
+  const bool there = at.parent.files().fstatat(at.parent.number(), at.name, status, AT_SYMLINK_NOFOLLOW) == 0;
+  if (!there && errno != ENOENT) throw Error(os_fault(errno, "look for", path));
+  return there && S_ISDIR(status.st_mode);
 }
 
 // The new checkpoint stands and is durable: failing to delete the old one must not make the save a failure. What is left
@@ -34,13 +36,32 @@ void delete_quietly(const Slot& trash) {
   capture([&] { delete_directory(trash.parent, trash.name, trash.name); });
 }
 
+void ask(const MayReplace& may_replace, const Path& old) {
+  if (may_replace) may_replace(old);
+}
+
+// What must stay was swapped out, as somebody else had put it there in between: it goes back to its place. Where even that
+// fails, it gets a name that nobody removes.
+void swap_back(const Slot& from, const Slot& to) {
+  if (rename_slot(from, to, RENAME_EXCHANGE)) {
+    capture([&] { sync_descriptor(to.parent, to.name); });
+  } else {
+    from.parent.files().renameat2(from.parent.number(), from.name, from.parent.number(), aside_name(), 0);
+  }
+}
+
 // False if the file system cannot swap two directories.
-bool exchange(const LocalRoot& root, const Path& staging, const Path& target) {
+bool exchange(const LocalRoot& root, const Path& staging, const Path& target, const MayReplace& may_replace) {
   const Slot from = slot_of(root, staging);
   const Slot to = slot_of(root, target);
   if (!rename_slot(from, to, RENAME_EXCHANGE)) {
     if (errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP) return false;
     throw Error(os_fault(errno, "exchange", target));
+  }
+  const auto allowed = capture([&] { ask(may_replace, staging); });
+  if (!allowed) {
+    swap_back(from, to);
+    throw Error(allowed.fault);
   }
   const auto synced = capture([&] { sync_descriptor(to.parent, target); });
   // The old content has the staging name now, which whoever cleans up after a failed save would delete.
@@ -53,46 +74,55 @@ bool exchange(const LocalRoot& root, const Path& staging, const Path& target) {
 
 }  // namespace
 
-void commit_beside(const LocalRoot& root, const Path& staging, const Path& target, Replace replace) {
+void commit_beside(const LocalRoot& root, const Path& staging, const Path& target, Replace replace, const MayReplace& may_replace) {
   const Slot from = slot_of(root, staging);
   const Slot to = slot_of(root, target);
   if (rename_slot(from, to)) return sync_descriptor(to.parent, target);
   const int why = errno;
   if (why == ENOTDIR) refuse(target, "something is there that is no directory", "choose another place");
   if (why != ENOTEMPTY && why != EEXIST) throw Error(os_fault(why, "rename", target));
-  if (replace == Replace::never || !is_real_directory(to)) {
+  if (replace == Replace::never || !is_real_directory(to, target)) {
     refuse(target, "something is there already", "choose another place, or ask for it to be replaced");
   }
-  if (exchange(root, staging, target)) return;
-  if (replace == Replace::with_gap) return replace_with_gap(root, staging, target);
+  ask(may_replace, target);
+  if (exchange(root, staging, target, may_replace)) return;
+  if (replace == Replace::with_gap) return replace_with_gap(root, staging, target, may_replace);
   throw Error({.code = Code::unsupported,
                .what = "this file system cannot swap two directories",
                .file = target,
                .hint = "save elsewhere, or replace with a gap, which risks a moment without a checkpoint"});
 }
 
-void replace_with_gap(const LocalRoot& root, const Path& staging, const Path& target) {
+void replace_with_gap(const LocalRoot& root, const Path& staging, const Path& target, const MayReplace& may_replace) {
   const Slot from = slot_of(root, staging);
   const Slot to = slot_of(root, target);
-  const Slot trash = sibling(root, target, trash_name());
-  if (!rename_slot(to, trash)) throw Error(os_fault(errno, "move aside", target));
-  if (!rename_slot(from, to)) {
-    const int why = errno;
-    rename_slot(trash, to);
-    throw Error(os_fault(why, "rename", target));
+  const Path parent = split(target).parent;
+  const std::string name = aside_name();
+  const Slot aside = sibling(root, target, name);
+  if (!rename_slot(to, aside)) throw Error(os_fault(errno, "move aside", target));
+  const auto moved = capture([&] {
+    ask(may_replace, parent.empty() ? name : parent + "/" + name);
+    if (!rename_slot(from, to)) throw Error(os_fault(errno, "rename", target));
+  });
+  if (!moved) {
+    rename_slot(aside, to);
+    throw Error(moved.fault);
   }
   sync_descriptor(to.parent, target);
-  delete_quietly(trash);
+  // Only now may it be taken for trash.
+  const Slot trash = sibling(root, target, trash_name());
+  if (rename_slot(aside, trash)) delete_quietly(trash);
 }
 
 void commit_inside(const LocalRoot& root, const Path& staging, const Path& target, const std::string& last) {
   const Descriptor to = open_directory(root, target);
   const Descriptor from = open_directory(root, staging);
   // Another save may be staging here as well: whoever comes second finds the first one's files.
-  if (!std::ranges::all_of(entries_of(to, target),
-                           [](const DirectoryEntry& entry) { return entry.is_directory && is_staging_name(entry.name); })) {
+  if (!std::ranges::all_of(entries_of(to, target), [](const DirectoryEntry& entry) {
+        return entry.is_directory && (is_staging_name(entry.name) || is_trash_name(entry.name));
+      })) {
     refuse(target, "something is there already, and a directory whose parent is closed to us cannot be replaced",
-           "choose another place, or empty this one: a save that was cut short leaves files here");
+           "choose another place, or empty this one; tessera gc removes what a save that was cut short left here");
   }
   std::vector<std::string> moved;
   const auto appeared = capture([&] {

@@ -46,13 +46,32 @@ bool make_directory(const Descriptor& parent, const std::string& name, const Pat
   return made;
 }
 
-void make_root(const LocalRoot& root) {
-  struct stat status{};
-  if (root.files.fstatat(AT_FDCWD, root.path, status, 0) == 0 && S_ISDIR(status.st_mode)) return;
+namespace {
+
+// The name of a directory that is there may not be durable: whoever made it may have been killed before it came to that. Where this
+// is not ours to do (a directory that we may not read, a file system that cannot or need not), somebody else made it.
+void sync_name(const LocalRoot& parent, const std::string& path) {
+  const auto opened = capture([&] { return open_directory(parent, ""); });
+  if (!opened && (opened.fault.os_errno == EACCES || opened.fault.os_errno == EPERM)) return;
+  if (!opened) throw Error(opened.fault);
+  if (parent.files.fsync(opened.value->number()) == 0 || errno == EINVAL || errno == EROFS) return;
+  throw Error(os_fault(errno, "sync", path));
+}
+
+}  // namespace
+
+void make_root(const LocalRoot& root, bool was_synced) {
   const std::filesystem::path path = root.path;
   const LocalRoot parent{root.files, path.parent_path().string()};
+  struct stat status{};
+  const bool there = root.files.fstatat(AT_FDCWD, root.path, status, 0) == 0;
+  if (!there && errno != ENOENT && errno != ENOTDIR) throw Error(os_fault(errno, "look for the directory", root.path));
+  if (there && S_ISDIR(status.st_mode)) {
+    if (!was_synced) sync_name(parent, root.path);
+    return;
+  }
   if (parent.path == root.path) throw Error({.code = Code::not_found, .what = "no such directory", .file = root.path});
-  make_root(parent);
+  make_root(parent, false);
   make_directory(open_directory(parent, ""), path.filename().string(), root.path);
 }
 

@@ -21,8 +21,9 @@ std::vector<DirectoryEntry> entries_of(const Descriptor& directory, const Path& 
 
 // Makes a directory, its name durable. False if the name is taken.
 bool make_directory(const Descriptor& parent, const std::string& name, const Path& path);
-// Makes the root, and what is missing above it.
-void make_root(const LocalRoot& root);
+// Makes the root, and what is missing above it; their names are durable then, whoever made them. `was_synced`: if the root is
+// there, that is known already.
+void make_root(const LocalRoot& root, bool was_synced);
 
 // Gives a new directory the mode of the one whose place it will take, and its owner and group where that is allowed.
 void inherit(const Descriptor& from, const Descriptor& to, const Path& path);

@@ -24,14 +24,20 @@ std::string settled(const std::string& root) {
 }
 
 // True if nothing can be renamed onto `inner`, a directory in `outer`: found out before a long save and not at its end.
-bool closed_to_rename(const Descriptor& inner, const Descriptor& outer) {
+bool closed_to_rename(const Descriptor& inner, const Descriptor& outer, const Path& path) {
   struct stat in{};
   struct stat out{};
-  if (inner.files().fstat(inner.number(), in) != 0 || outer.files().fstat(outer.number(), out) != 0) return false;
-  return in.st_dev != out.st_dev || inner.files().is_mount(inner.number()) == 1;
+  if (inner.files().fstat(inner.number(), in) != 0 || outer.files().fstat(outer.number(), out) != 0)
+    throw Error(os_fault(errno, "stat", path));
+  return in.st_dev != out.st_dev || inner.files().is_mount(inner.number());
 }
 
 Path below(const Path& directory, const std::string& name) { return directory.empty() ? name : directory + "/" + name; }
+
+std::chrono::system_clock::time_point time_of(const timespec& time) {
+  const auto since_epoch = std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+  return std::chrono::system_clock::time_point(std::chrono::duration_cast<std::chrono::system_clock::duration>(since_epoch));
+}
 
 // Makes the directories on the way to `path`, and returns the last.
 Path make_parents(const LocalRoot& root, const Path& path) {
@@ -84,7 +90,13 @@ std::unique_ptr<ByteSource> LocalStorage::open(const Path& file) const {
 }
 
 std::vector<DirectoryEntry> LocalStorage::list(const Path& directory) const {
-  return entries_of(open_directory(place_, directory), directory.empty() ? root_ : directory);
+  const Descriptor opened = open_directory(place_, directory);
+  std::vector<DirectoryEntry> entries = entries_of(opened, directory.empty() ? root_ : directory);
+  for (DirectoryEntry& entry : entries) {
+    struct stat status{};
+    if (place_.files.fstatat(opened.number(), entry.name, status, AT_SYMLINK_NOFOLLOW) == 0) entry.modified = time_of(status.st_mtim);
+  }
+  return entries;
 }
 
 bool LocalStorage::exists(const Path& path) const {
@@ -103,7 +115,11 @@ bool LocalStorage::exists(const Path& path) const {
 
 Path LocalStorage::stage(const Path& target, const std::string& id) {
   const std::string name = staging_name(id);
-  if (!names_of(target).empty()) make_root(place_);
+  refuse_own_names(target);
+  if (!names_of(target).empty()) {
+    make_root(place_, root_was_synced_);
+    root_was_synced_ = true;
+  }
   const Path parent = make_parents(place_, target);
   const Descriptor outer = open_directory(place_, parent);
   const Descriptor inner = open_target(place_, target);
@@ -113,7 +129,7 @@ Path LocalStorage::stage(const Path& target, const std::string& id) {
     return staging;
   };
   if (!inner) return make_in(outer, parent);
-  if (closed_to_rename(inner, outer)) return make_in(inner, target);
+  if (closed_to_rename(inner, outer, target)) return make_in(inner, target);
   const auto beside = capture([&] { return make_in(outer, parent); });
   const int why = beside.fault.os_errno;
   if (!beside && (why == EACCES || why == EPERM || why == EROFS)) return make_in(inner, target);
@@ -124,11 +140,12 @@ Path LocalStorage::stage(const Path& target, const std::string& id) {
 
 void LocalStorage::sync(const Path& directory) { sync_descriptor(open_directory(place_, directory), directory); }
 
-void LocalStorage::commit(const Path& staging, const Path& target, const std::string& last, Replace replace) {
+void LocalStorage::commit(const Path& staging, const Path& target, const std::string& last, Replace replace,
+                          const MayReplace& may_replace) {
   if (!exists(staging + "/" + last))
     throw Error({.code = Code::not_found, .what = "the staged directory is not complete", .file = staging});
   sync(staging);
-  if (split(staging).parent != target) return commit_beside(place_, staging, target, replace);
+  if (split(staging).parent != target) return commit_beside(place_, staging, target, replace, may_replace);
   commit_inside(place_, staging, target, last);
 }
 
@@ -156,8 +173,7 @@ void LocalStorage::remove(const Path& directory) {
   if (!exists(directory)) return;
   const Slot at = slot_of(place_, directory);
   if (!open_target(place_, directory)) return;
-  // What has one of our names is out of sight already.
-  if (is_staging_name(at.name) || is_trash_name(at.name)) return delete_directory(at.parent, at.name, directory);
+  if (is_trash_name(at.name)) return delete_directory(at.parent, at.name, directory);
   const std::string trash = trash_name();
   if (place_.files.renameat2(at.parent.number(), at.name, at.parent.number(), trash, 0) != 0) {
     if (errno == ENOENT) return;  // somebody else was faster

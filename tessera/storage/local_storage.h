@@ -8,6 +8,8 @@
 //              A failed fsync is told and never tried again on the same file.
 #pragma once
 
+#include <atomic>
+
 #include "tessera/storage/descriptor.h"
 #include "tessera/storage/storage.h"
 
@@ -24,7 +26,8 @@ class LocalStorage final : public Storage {
   bool exists(const Path& path) const override;
   Path stage(const Path& target, const std::string& id) override;
   void sync(const Path& directory) override;
-  void commit(const Path& staging, const Path& target, const std::string& last, Replace replace) override;
+  void commit(const Path& staging, const Path& target, const std::string& last, Replace replace,
+              const MayReplace& may_replace = {}) override;
   void commit_file(const Path& staged, const Path& target, Replace replace) override;
   void remove(const Path& directory) override;
   std::string root() const override { return root_; }
@@ -32,6 +35,7 @@ class LocalStorage final : public Storage {
  private:
   const std::string root_;  // as a person named it
   const LocalRoot place_;   // the same, absolute
+  std::atomic<bool> root_was_synced_ = false;
 };
 
 }  // namespace tessera

@@ -116,6 +116,7 @@ bool MemoryStorage::exists(const Path& path) const {
 Path MemoryStorage::stage(const Path& target, const std::string& id) {
   const std::vector<std::string> names = names_of(target);
   if (names.empty()) throw Error({.code = Code::invalid_argument, .what = "a target that names nothing"});
+  refuse_own_names(target);
   const Path parent = split(target).parent;
   const Path staging = parent.empty() ? staging_name(id) : parent + "/" + staging_name(id);
   tree_.with([&](Tree& tree) {
@@ -135,19 +136,33 @@ Path MemoryStorage::stage(const Path& target, const std::string& id) {
 
 void MemoryStorage::sync(const Path& directory) { list(directory); }
 
-void MemoryStorage::commit(const Path& staging, const Path& target, const std::string& last, Replace replace) {
+void MemoryStorage::commit(const Path& staging, const Path& target, const std::string& last, Replace replace,
+                           const MayReplace& may_replace) {
   names_of(target);
-  tree_.with([&](Tree& tree) {
+  const auto full = [&](const Tree& tree) { return tree.nodes.contains(target) && !is_empty(tree.nodes, target); };
+  if (may_replace && replace != Replace::never && tree_.with(full)) may_replace(target);
+  const Path old = staging + ".old";
+  const bool swapped = tree_.with([&](Tree& tree) {
     if (!tree.nodes.contains(staging + "/" + last)) {
       throw Error({.code = Code::not_found, .what = "the staged directory is not complete", .file = staging});
     }
     refuse_other_than_directory(tree.nodes, target);
-    if (replace == Replace::never && tree.nodes.contains(target) && !is_empty(tree.nodes, target)) {
-      throw Error({.code = Code::exists, .what = "something is there already", .file = target});
-    }
-    remove_tree(tree.nodes, target);
+    const bool replaces = full(tree);
+    if (replace == Replace::never && replaces) throw Error({.code = Code::exists, .what = "something is there already", .file = target});
+    move_tree(tree.nodes, target, old);
     move_tree(tree.nodes, staging, target);
+    return replaces;
   });
+  // Asked outside the lock, as it will read what stands there.
+  const auto allowed = capture([&] {
+    if (may_replace && swapped) may_replace(old);
+  });
+  tree_.with([&](Tree& tree) {
+    if (allowed) return remove_tree(tree.nodes, old);
+    move_tree(tree.nodes, target, staging);
+    move_tree(tree.nodes, old, target);
+  });
+  if (!allowed) throw Error(allowed.fault);
 }
 
 void MemoryStorage::commit_file(const Path& staged, const Path& target, Replace replace) {

@@ -17,7 +17,8 @@ class MemoryStorage final : public Storage {
   bool exists(const Path& path) const override;
   Path stage(const Path& target, const std::string& id) override;
   void sync(const Path& directory) override;
-  void commit(const Path& staging, const Path& target, const std::string& last, Replace replace) override;
+  void commit(const Path& staging, const Path& target, const std::string& last, Replace replace,
+              const MayReplace& may_replace = {}) override;
   void commit_file(const Path& staged, const Path& target, Replace replace) override;
   void remove(const Path& directory) override;
   std::string root() const override { return "memory"; }

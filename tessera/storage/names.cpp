@@ -9,6 +9,8 @@ namespace {
 
 constexpr std::string_view staging_prefix = ".tessera-";
 constexpr std::string_view trash_prefix = ".tessera-trash-";
+constexpr std::string_view aside_prefix = ".tessera-aside-";
+constexpr size_t id_digits = 32;
 
 }  // namespace
 
@@ -18,10 +20,25 @@ std::string staging_name(const std::string& id) {
     throw Error({.code = Code::invalid_argument, .what = "not an id for a save: '" + id + "'"});
   return name;
 }
+std::string aside_name() { return std::string(aside_prefix) + random_id(); }
 std::string trash_name() { return std::string(trash_prefix) + random_id(); }
 bool is_trash_name(const std::string& name) { return name.starts_with(trash_prefix); }
 bool is_staging_name(const std::string& name) {
-  return name.starts_with(staging_prefix) && name.size() > staging_prefix.size() && !is_trash_name(name);
+  return name.starts_with(staging_prefix) && name.size() > staging_prefix.size() && !is_trash_name(name) && !name.starts_with(aside_prefix);
+}
+bool is_leftover_name(const std::string& name) {
+  const std::string_view prefix = is_trash_name(name) ? trash_prefix : staging_prefix;
+  if (!name.starts_with(prefix) || name.size() != prefix.size() + id_digits) return false;
+  return name.find_first_not_of("0123456789abcdef", prefix.size()) == std::string::npos;
+}
+void refuse_own_names(const Path& target) {
+  for (const std::string& name : names_of(target)) {
+    if (!name.starts_with(staging_prefix)) continue;
+    throw Error({.code = Code::invalid_argument,
+                 .what = "'" + name + "' begins as the names of unfinished saves do",
+                 .file = target,
+                 .hint = "choose another name"});
+  }
 }
 
 std::vector<std::string> names_of(const Path& path) {

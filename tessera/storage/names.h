@@ -13,9 +13,17 @@ namespace tessera {
 std::string staging_name(const std::string& id);
 // ".tessera-trash-<random>": a directory on its way out.
 std::string trash_name();
-// True for what the two above return (a trash name is no staging name).
+// ".tessera-aside-<random>": a directory that makes room for another, and may be the only checkpoint there is.
+std::string aside_name();
+// True for what the first two return (a trash name is no staging name, nor is one aside).
 bool is_staging_name(const std::string& name);
 bool is_trash_name(const std::string& name);
+
+// True for a name that only a save gives: staging or trash with an id as random_id() makes it. Narrower than the two above,
+// for whoever is to remove what it matches.
+bool is_leftover_name(const std::string& name);
+// Error(invalid_argument) where a name of `target` begins as ours do: a checkpoint there could be taken for a leftover.
+void refuse_own_names(const Path& target);
 
 // The names of a path, in order; none for "".
 // Errors  Error(invalid_argument) for an absolute path, an empty name, ".", ".." or a NUL.

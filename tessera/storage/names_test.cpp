@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tessera/base/digest.h"
+
 namespace tessera {
 namespace {
 
@@ -23,6 +25,17 @@ TEST(Names, WhatIsPublishedOrSomebodyElsesIsNeitherStagingNorTrash) {
     EXPECT_FALSE(is_staging_name(name)) << name;
     EXPECT_FALSE(is_trash_name(name)) << name;
   }
+}
+
+TEST(Names, OnlyWhatASaveNamesIsALeftover) {
+  EXPECT_TRUE(is_leftover_name(staging_name(random_id())));
+  EXPECT_TRUE(is_leftover_name(trash_name()));
+  for (const std::string& name : {std::string(".tessera-abc"), std::string(".tessera-"), std::string(".tessera-trash-"), aside_name(),
+                                  trash_name() + "0", std::string("step-00000001"), std::string()}) {
+    EXPECT_FALSE(is_leftover_name(name)) << name;
+  }
+  EXPECT_FALSE(is_staging_name(aside_name()));
+  EXPECT_FALSE(is_trash_name(aside_name()));
 }
 
 TEST(Names, RefusesAnIdThatWouldNotNameAStagingDirectory) {

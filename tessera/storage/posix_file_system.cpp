@@ -71,9 +71,9 @@ class Posix final : public FileSystem {
     }
   }
 
-  int is_mount(int directory) override {
+  bool is_mount(int directory) override {
     struct statx status{};
-    if (::statx(directory, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &status) != 0) return 0;
+    if (::statx(directory, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &status) != 0) return false;
     return (status.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
   }
 };

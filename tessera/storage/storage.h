@@ -6,6 +6,8 @@
 // Threads     Safe to use from many threads; one writer or reader object belongs to one thread at a time.
 #pragma once
 
+#include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -29,14 +31,18 @@ class FileWriter {
 struct DirectoryEntry {
   std::string name;
   bool is_directory = false;
+  std::chrono::system_clock::time_point modified = {};  // the epoch where the storage does not tell
 };
 
 enum class Replace {
   never,       // a full target is an error
   exchange,    // swap the two atomically; an error where the file system cannot
   with_gap,    // as exchange, else move the old one aside first: a crash between the two moves leaves no target, only
-               // the old one under its trash name
+               // the old one under a name ".tessera-aside-…", which no rule removes
 };
+
+// Asked about what is to be replaced, at the path where it stands just then: throws where it must stay.
+using MayReplace = std::function<void(const Path& old)>;
 
 class Storage {
  public:
@@ -50,17 +56,20 @@ class Storage {
   virtual bool exists(const Path& path) const = 0;
 
   // Chooses and creates the directory where `target` is staged: ".tessera-<id>" beside it, or inside it where beside
-  // is closed to us or on another file system.
+  // is closed to us or on another file system. Error(invalid_argument) for a target with a name of ours in it.
   virtual Path stage(const Path& target, const std::string& id) = 0;
   // Makes the names in a directory durable.
   virtual void sync(const Path& directory) = 0;
   // Makes the staged directory appear as `target`, durably and all at once, `last` being the file whose presence makes
-  // a checkpoint. Error(exists) if `target` holds anything already, unless `replace` says otherwise.
-  virtual void commit(const Path& staging, const Path& target, const std::string& last, Replace replace) = 0;
+  // a checkpoint. Error(exists) if `target` holds anything already, unless `replace` says otherwise. `may_replace` is asked
+  // before, and again about what was in fact replaced: if it throws then, that is put back in its place.
+  virtual void commit(const Path& staging, const Path& target, const std::string& last, Replace replace,
+                      const MayReplace& may_replace = {}) = 0;
   // The same for a target that is one file, staged below a directory that `stage` made for a name beside it. The staging directory
   // is left for the caller to remove. Error(exists) if the target exists, unless `replace` says otherwise: then the file changes at once.
   virtual void commit_file(const Path& staged, const Path& target, Replace replace) = 0;
-  // First out of sight (renamed to ".tessera-trash-…"), then gone. Nothing happens if it is not there.
+  // First out of sight (renamed to ".tessera-trash-…"), then gone: whoever still fills it or is about to commit it finds
+  // nothing, and never a part. Nothing happens if it is not there.
   virtual void remove(const Path& directory) = 0;
   // The root as a person knows it, for messages.
   virtual std::string root() const = 0;

@@ -11,6 +11,7 @@
 #include "tessera/storage/local_storage.h"
 #include "tessera/storage/memory_storage.h"
 #include "tessera/storage/names.h"
+#include "tests/support/sim_disk.h"
 #include "tests/support/temporary_directory.h"
 
 namespace tessera {
@@ -36,6 +37,19 @@ class LocalMaker {
  private:
   TemporaryDirectory directory_;
   LocalStorage storage_{directory_ / "runs/a"};  // which is made by the first save
+};
+
+// A local storage on a disk that is not there: what tests of crashes and failures stand on.
+template <bool can>
+class SimMaker {
+ public:
+  Storage& operator*() { return storage_; }
+  Storage* operator->() { return &storage_; }
+  ~SimMaker() { EXPECT_EQ(disk_.open_descriptors(), 0); }
+
+ private:
+  SimDisk disk_{{.exchange = true, .no_replace = can, .most_bytes = can ? INT64_MAX : 3}};
+  LocalStorage storage_{"/runs/a", disk_};
 };
 
 template <class Maker>
@@ -86,7 +100,7 @@ class AnyStorage : public ::testing::Test {
   }
 };
 
-using Implementations = ::testing::Types<MemoryMaker, LocalMaker>;
+using Implementations = ::testing::Types<MemoryMaker, LocalMaker, SimMaker<true>, SimMaker<false>>;
 TYPED_TEST_SUITE(AnyStorage, Implementations);
 
 TYPED_TEST(AnyStorage, ReadsBackWhatWasWrittenAtAnyOffsetInAnyOrder) {
@@ -242,6 +256,44 @@ TYPED_TEST(AnyStorage, OnlyADirectoryIsReplacedOrRemoved) {
   }
   EXPECT_EQ(this->read("c/data"), "x");
   EXPECT_EQ(this->read(staging + "/data"), "y");
+}
+
+TYPED_TEST(AnyStorage, WhatMayNotBeReplacedStays) {
+  this->save("c", "1", "old");
+  for (const Replace replace : {Replace::exchange, Replace::with_gap}) {
+    const Path staging = this->staged("c", "2", "new");
+    const auto refuse = [](const Path&) { throw Error({.code = Code::exists, .what = "it stays"}); };
+    EXPECT_EQ(this->code_of([&] { this->storage_->commit(staging, "c", "last", replace, refuse); }), Code::exists);
+    EXPECT_EQ(this->read("c/data"), "old");
+    EXPECT_EQ(this->read(staging + "/data"), "new");
+    this->storage_->remove(staging);
+  }
+}
+
+TYPED_TEST(AnyStorage, WhatWasPutThereInBetweenGoesBackToItsPlace) {
+  for (const Replace replace : {Replace::exchange, Replace::with_gap}) {
+    this->save("c", "1", "old");
+    const Path late = this->staged("c", "2", "late");
+    const Path newer = this->staged("c", "3", "newer");
+    // The first question is asked while the old one stands; then, before the two are swapped, somebody else is faster.
+    int asked = 0;
+    const auto only_the_old = [&](const Path& old) {
+      if (this->read(old + "/data") != "old") throw Error({.code = Code::exists, .what = "superseded"});
+      if (++asked == 1) this->storage_->commit(newer, "c", "last", Replace::exchange);
+    };
+    EXPECT_EQ(this->code_of([&] { this->storage_->commit(late, "c", "last", replace, only_the_old); }), Code::exists);
+    EXPECT_EQ(this->read("c/data"), "newer");
+    EXPECT_EQ(this->read(late + "/data"), "late");
+    this->storage_->remove(late);
+    this->storage_->remove("c");
+    EXPECT_THAT(this->names(""), IsEmpty());
+  }
+}
+
+TYPED_TEST(AnyStorage, RefusesATargetWithANameOfOurs) {
+  for (const Path& target : {Path(".tessera-x"), Path("a/.tessera-trash-x"), Path(".tessera-x/b")})
+    EXPECT_EQ(this->code_of([&] { this->storage_->stage(target, "1"); }), Code::invalid_argument) << target;
+  this->storage_->stage(".tessera", "1");  // as a name of its own it is nobody's
 }
 
 TYPED_TEST(AnyStorage, AReaderOfTheOldContentGoesOnAfterItIsReplacedAndRemoved) {

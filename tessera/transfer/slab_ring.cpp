@@ -16,13 +16,7 @@ Slab::~Slab() {
 
 void SlabRing::Aligned::operator()(std::byte* data) const { ::operator delete(data, alignment); }
 
-SlabRing::SlabRing(int count, int64_t slab_bytes) : count_(count), slab_bytes_(slab_bytes) {
-  // So that giving back needs no memory and cannot fail.
-  state_.with([&](State& state) {
-    state.all.reserve(static_cast<size_t>(count_));
-    state.free.reserve(static_cast<size_t>(count_));
-  });
-}
+SlabRing::SlabRing(int count, int64_t slab_bytes) : count_(count), slab_bytes_(slab_bytes) {}
 
 Slab SlabRing::acquire() {
   std::byte* data = nullptr;
@@ -31,6 +25,7 @@ Slab SlabRing::acquire() {
   state_.when(Deadline::after(Milliseconds::max()), can, [&](State& state) {
     if (state.stopped) throw Error(*state.stopped);
     if (state.free.empty()) {
+      state.free.reserve(state.all.size() + 1);  // so that giving back needs no memory and cannot fail
       state.all.emplace_back(static_cast<std::byte*>(::operator new(static_cast<size_t>(slab_bytes_), alignment)));
       data = state.all.back().get();
     } else {
@@ -45,6 +40,14 @@ Slab SlabRing::acquire() {
 void SlabRing::stop(const Fault& fault) {
   state_.with([&](State& state) {
     if (!state.stopped) state.stopped = fault;
+  });
+}
+
+void SlabRing::restart() {
+  state_.with([](State& state) {
+    state.most_out = state.out;
+    state.waits = 0;
+    state.stopped.reset();
   });
 }
 

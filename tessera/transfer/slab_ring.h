@@ -45,9 +45,11 @@ class SlabRing {
   Slab acquire();
   // Ends every wait, now and later.
   void stop(const Fault& fault);
+  // For the next piece of work, once the last one is over: forgets the stop, and counts anew.
+  void restart();
 
   int64_t slab_bytes() const { return slab_bytes_; }
-  // The most bytes that were ever out at once, and how often acquire() had to wait.
+  // The most bytes that were out at once, and how often acquire() had to wait, since the restart.
   int64_t peak_bytes() const;
   int64_t waits() const;
 

@@ -12,25 +12,22 @@ Error not_as_planned(const WriteItem& item, const std::string& file, int64_t at_
       {.code = Code::internal, .what = "the item of '" + item.key + "' is not as long as planned", .file = file, .offset_bytes = at_bytes});
 }
 
-// What a rank's state describes.
-class MemorySourceOfShards final : public ShardSource {
- public:
-  explicit MemorySourceOfShards(const Described& state) : state_(state) {}
-  Tensor tensor(const std::string& key, int32_t box) const override { return {view(key, box).dtype, view(key, box).sizes}; }
-  void read(const std::string& key, int32_t box, const std::function<void(std::span<const std::byte>)>& take) override {
-    for_each_run(view(key, box), take);
-  }
-  Bytes object(const std::string& key) override { return state_.objects.at(key); }
-
- private:
-  const View& view(const std::string& key, int32_t box) const { return state_.tensors.at(key)->shards.at(static_cast<size_t>(box)).view; }
-  const Described& state_;
-};
-
 }  // namespace
 
+ShardSource::Tensor StateShards::tensor(const std::string& key, int32_t box) const { return {view(key, box).dtype, view(key, box).sizes}; }
+
+void StateShards::read(const std::string& key, int32_t box, const std::function<void(std::span<const std::byte>)>& take) {
+  for_each_run(view(key, box), take);
+}
+
+Bytes StateShards::object(const std::string& key) { return state_.objects.at(key); }
+
+const View& StateShards::view(const std::string& key, int32_t box) const {
+  return state_.tensors.at(key)->shards.at(static_cast<size_t>(box)).view;
+}
+
 Proof write_shards(const RankWrites& writes, const Described& state, Storage& storage, const Path& directory, const Progress& progress) {
-  MemorySourceOfShards source(state);
+  StateShards source(state);
   return write_shards(writes, source, storage, directory, progress);
 }
 

@@ -44,6 +44,19 @@ class ShardSource {
   virtual Bytes object(const std::string& key) = 0;
 };
 
+// A rank's memory as it was described. Borrows what it is given.
+class StateShards final : public ShardSource {
+ public:
+  explicit StateShards(const Described& state) : state_(state) {}
+  Tensor tensor(const std::string& key, int32_t box) const override;
+  void read(const std::string& key, int32_t box, const std::function<void(std::span<const std::byte>)>& take) override;
+  Bytes object(const std::string& key) override;
+
+ private:
+  const View& view(const std::string& key, int32_t box) const;
+  const Described& state_;
+};
+
 // Told now and then how far the work is: bytes done, bytes in all.
 using Progress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
 

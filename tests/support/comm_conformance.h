@@ -189,16 +189,16 @@ TEST_P(CommConformance, TheDeadlineNamesWhoIsMissingAndWhatItWasDoing) {
         if (++others == 3) others.notify_all();
         return std::move(late).or_throw();
       }
-      comm.note("write __7_0.distcp");
+      comm.note("write __7_0.distcp", 512 << 20, 1 << 30);
       for (int seen = others; seen != 3; seen = others) others.wait(seen);
       barrier(comm, "gather proofs");  // too late
       return Done{};
     });
     for (const auto& outcome : outcomes) {
       EXPECT_EQ(outcome.fault.code, Code::timeout);
-      EXPECT_THAT(outcome.fault.what,
-                  testing::AllOf(testing::HasSubstr("'gather proofs'"),
-                                 testing::HasSubstr("rank " + std::to_string(who) + " was last seen at: write __7_0.distcp")));
+      EXPECT_THAT(outcome.fault.what, testing::AllOf(testing::HasSubstr("'gather proofs'"),
+                                                     testing::HasSubstr("rank " + std::to_string(who) +
+                                                                        " was last seen at: write __7_0.distcp, 512.0 MiB of 1.0 GiB")));
     }
   }
 }

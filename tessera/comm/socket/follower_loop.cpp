@@ -18,6 +18,13 @@ std::pair<std::string, std::string> split(const std::string& invitation) {
   return {invitation.substr(0, space), invitation.substr(space + 1)};
 }
 
+Bytes beat_of(Lines::Number number, const FollowerLine& line) {
+  ByteWriter far;
+  far.put(line.done_bytes);
+  far.put(line.total_bytes);
+  return encode({.kind = Kind::beat, .line = number, .first = line.progress, .text = line.doing, .bytes = far.take()});
+}
+
 }  // namespace
 
 FollowerLoop::FollowerLoop(const std::string& invitation, const SocketOptions& options)
@@ -32,6 +39,7 @@ FollowerLoop::FollowerLoop(const std::string& invitation, const SocketOptions& o
   if (zmq_socket_monitor(dealer_.handle(), monitor_name, ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) != 0) {
     throw Error(os_fault(zmq_errno(), "watch a connection"));
   }
+  monitor_.set(zmq::sockopt::rcvhwm, 0);  // ZeroMQ's own thread would wait for us else
   monitor_.connect(monitor_name);
   try {
     dealer_.connect(endpoint);
@@ -48,6 +56,7 @@ void FollowerLoop::run() {
   } catch (...) {
     break_with(fault_of(std::current_exception()));
   }
+  zmq_socket_monitor(dealer_.handle(), nullptr, 0);  // no events after this, for which nobody would be there
   // Nobody reads what lingers for a leader that is gone or never came.
   const bool heard_by_leader = !disconnected_ && state.with([](FollowerState& s) { return s.welcome && !s.leader_left; });
   dealer_.set(zmq::sockopt::linger, heard_by_leader ? static_cast<int>(follower_linger.count()) : 0);
@@ -153,7 +162,7 @@ void FollowerLoop::speak() {
     std::vector<Bytes> all = std::exchange(s.outbox, {});
     if (due && !s.welcome) all.push_back(encode(hello_of(options_.rank, options_.size)));
     for (const auto& [number, line] : s.lines) {
-      if (due && s.welcome) all.push_back(encode({.kind = Kind::beat, .line = number, .first = line.progress, .text = line.doing}));
+      if (due && s.welcome) all.push_back(beat_of(number, line));
     }
     return all;
   });
@@ -172,6 +181,13 @@ void FollowerLoop::break_with(const Fault& fault) {
 }
 
 void FollowerLoop::lose_leader(const std::string& how) {
+  if (lost_leader_) return;
+  lost_leader_ = true;
+  // Where only the way from the leader is cut, it learns that this rank gave up.
+  const std::string who = "rank " + std::to_string(options_.rank);
+  send(encode(
+      Message{.kind = Kind::abort,
+              .bytes = encode(Fault{.code = Code::peer_lost, .what = who + " is cut off: it hears nothing of the leader; " + how})}));
   break_with({.code = Code::peer_lost, .what = "rank 0, the leader, is gone: " + how + "; last seen at: " + leader_doing_});
 }
 

@@ -21,6 +21,8 @@ struct FollowerLine {
   std::optional<Outcome<Bytes>> answer = {};  // until the rank takes it
   std::optional<Fault> broken = {};           // this line alone
   std::string doing = "joined";
+  int64_t done_bytes = 0;
+  int64_t total_bytes = 0;
   uint64_t progress = 0;
 };
 
@@ -67,6 +69,7 @@ class FollowerLoop {
   Clock::time_point last_turn_ = Clock::now();
   bool drained_ = true;
   bool disconnected_ = false;
+  bool lost_leader_ = false;
 };
 
 }  // namespace tessera

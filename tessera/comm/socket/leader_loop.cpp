@@ -1,7 +1,5 @@
 #include "tessera/comm/socket/leader_loop.h"
 
-#include <netdb.h>
-
 #include <algorithm>
 
 #include "tessera/comm/on_every_rank.h"
@@ -9,23 +7,6 @@
 
 namespace tessera {
 namespace {
-
-// The address of one interface in digits, as bind wants it; IPv6 in brackets.
-std::string numeric(const std::string& host) {
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  if (const int failed = getaddrinfo(host.c_str(), nullptr, &hints, &found); failed != 0) {
-    throw Error({.code = Code::invalid_argument, .what = "no address for host '" + host + "': " + gai_strerror(failed)});
-  }
-  const auto release = std::unique_ptr<addrinfo, decltype(&freeaddrinfo)>(found, &freeaddrinfo);
-  std::string text(NI_MAXHOST, '\0');
-  if (getnameinfo(found->ai_addr, found->ai_addrlen, text.data(), NI_MAXHOST, nullptr, 0, NI_NUMERICHOST) != 0) {
-    throw Error({.code = Code::invalid_argument, .what = "no numeric address for host '" + host + "'"});
-  }
-  text.resize(text.find('\0'));
-  return found->ai_family == AF_INET6 ? "[" + text + "]" : text;
-}
 
 Bytes encode_kind(Kind kind) { return encode(Message{.kind = kind}); }
 Bytes encode_abort(const Fault& fault, Lines::Number line = 0) {
@@ -45,15 +26,7 @@ LeaderLoop::LeaderLoop(const SocketSeat& seat, const SocketOptions& options)
   limit_socket(router_);
   act_as_leader(router_, keys_);
   router_.set(zmq::sockopt::router_mandatory, true);  // so that sending to a closed connection is an error
-  const std::string address = numeric(seat.address);
-  router_.set(zmq::sockopt::ipv6, address.front() == '[');
-  const std::string wanted = "tcp://" + address + ":" + (seat.port == 0 ? "*" : std::to_string(seat.port));
-  try {
-    router_.bind(wanted);
-  } catch (const zmq::error_t& failed) {
-    throw Error({.code = Code::io, .what = "cannot listen at " + wanted + ": " + failed.what(), .os_errno = failed.num()});
-  }
-  endpoint_ = router_.get(zmq::sockopt::last_endpoint);
+  door_.emplace(context_, router_, seat, static_cast<size_t>(options.size) + room_for_strangers);
 }
 
 void LeaderLoop::run() {
@@ -74,11 +47,15 @@ void LeaderLoop::turn() {
     for (Peer& peer : peers_) peer.heard = now;
   }
   last_turn_ = now;
+  door_->count();
   answer_newcomers(newcomers_, keys_);
   drained_ = receive();
   if (drained_) lose_the_silent();
   beat();
-  state.with([&](LeaderState& s) { s.lines.check(Clock::now()); });
+  state.with([&](LeaderState& s) {
+    s.lines.hear(0, Clock::now());
+    s.lines.check(Clock::now());
+  });
   send_outbox();
   tell_if_broken();
 }
@@ -88,8 +65,10 @@ void LeaderLoop::wait_for_something() {
   if (const auto due = state.with([](LeaderState& s) { return s.lines.check(Clock::now()); })) until = std::min(until, *due);
   const bool hurry = !drained_ || std::ranges::any_of(peers_, [](const Peer& peer) { return peer.unreachable && !peer.gone; });
   const auto left = std::chrono::ceil<Milliseconds>(until - Clock::now());
-  std::vector<zmq::pollitem_t> items{
-      {newcomers_.handle(), 0, ZMQ_POLLIN, 0}, {router_.handle(), 0, ZMQ_POLLIN, 0}, {nullptr, wake.descriptor(), ZMQ_POLLIN, 0}};
+  std::vector<zmq::pollitem_t> items{{door_->events(), 0, ZMQ_POLLIN, 0},
+                                     {newcomers_.handle(), 0, ZMQ_POLLIN, 0},
+                                     {router_.handle(), 0, ZMQ_POLLIN, 0},
+                                     {nullptr, wake.descriptor(), ZMQ_POLLIN, 0}};
   zmq::poll(items, hurry ? Milliseconds(0) : std::max(Milliseconds(0), left));
   wake.hush();
 }
@@ -143,6 +122,7 @@ void LeaderLoop::act_on(int rank, Message message) {
   Peer& from = peer(rank);
   from.heard = Clock::now();
   const auto lines = [&](auto work) { state.with([&](LeaderState& s) { work(s.lines); }); };
+  lines([&](Lines& l) { l.hear(rank, from.heard); });
   switch (message.kind) {
     case Kind::hello: send(rank, encode_kind(Kind::welcome)); break;  // it has not heard yet that it is in
     case Kind::part: {
@@ -156,7 +136,10 @@ void LeaderLoop::act_on(int rank, Message message) {
     case Kind::beat:
       lines([&](Lines& l) {
         RoundTable& table = l.at(rank, message.line);
-        if (std::exchange(from.lines[message.line].progress, message.first) != message.first) table.note(rank, message.text, from.heard);
+        if (std::exchange(from.lines[message.line].progress, message.first) == message.first) return;
+        ByteReader far(message.bytes);
+        const auto done = far.get<int64_t>();
+        table.note(rank, message.text, done, far.get<int64_t>(), from.heard);
       });
       break;
     case Kind::abort: lines([&](Lines& l) { l.break_with(decode_fault(message.bytes)); }); break;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "tessera/base/guarded.h"
 #include "tessera/comm/lines.h"
 #include "tessera/comm/socket/curve.h"
+#include "tessera/comm/socket/door.h"
 #include "tessera/comm/socket/service.h"
 #include "tessera/comm/socket/wake.h"
 
@@ -26,7 +28,7 @@ class LeaderLoop {
  public:
   // Binds, so that what cannot be bound throws here.
   LeaderLoop(const SocketSeat& seat, const SocketOptions& options);
-  std::string endpoint() const { return endpoint_; }
+  std::string endpoint() const { return door_->endpoint(); }
   // Until `state.closing`. Does not throw: what goes wrong breaks the rounds.
   void run();
 
@@ -67,7 +69,7 @@ class LeaderLoop {
   zmq::context_t context_;
   zmq::socket_t newcomers_;
   zmq::socket_t router_;
-  std::string endpoint_;
+  std::optional<Door> door_;
   std::vector<Peer> peers_;  // by rank; the leader's own place stays empty
   std::map<std::string, int> rank_of_;
   Clock::time_point next_beat_ = {};

@@ -43,9 +43,9 @@ void limit_socket(zmq::socket_t& socket) {
   socket.set(zmq::sockopt::maxmsgsize, frame_limit_bytes);
   socket.set(zmq::sockopt::handshake_ivl, static_cast<int>(handshake_limit.count()));
   socket.set(zmq::sockopt::linger, static_cast<int>(linger.count()));
-  // Frames are never dropped: what waits is bounded by one message a rank.
+  // Frames are never dropped: what waits to be sent is bounded by one message a line, and what is received beyond this waits outside.
   socket.set(zmq::sockopt::sndhwm, 0);
-  socket.set(zmq::sockopt::rcvhwm, 0);
+  socket.set(zmq::sockopt::rcvhwm, most_frames_waiting);
 }
 
 std::optional<std::vector<zmq::message_t>> receive_now(zmq::socket_t& socket) {

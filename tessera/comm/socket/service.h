@@ -20,6 +20,8 @@ using Clock = Deadline::Clock;
 inline constexpr Milliseconds linger = std::chrono::seconds(2);           // for answers that are unsent when a Comm closes
 inline constexpr Milliseconds follower_linger = Milliseconds(500);        // for a last word to a leader that may be gone already
 inline constexpr Milliseconds handshake_limit = std::chrono::seconds(5);  // for a newcomer to prove itself
+inline constexpr size_t room_for_strangers = 64;                          // connections beyond one a rank, each worth a frame of memory
+inline constexpr int most_frames_waiting = 64;                            // of one connection; more wait in the network
 inline constexpr int most_frames_a_turn = 256;                            // so that beats go out in between
 
 // How often to beat, so that neither the silence nor the deadline can pass between two beats of a rank at work.

@@ -17,7 +17,7 @@ void wait_to_be_let_in(Running<FollowerLoop>& service) {
       });
   if (heard) return;
   throw Error({.code = Code::timeout,
-               .what = "the leader did not let rank " + std::to_string(options.rank) + " in within " +
+               .what = "rank 0, the leader, did not let rank " + std::to_string(options.rank) + " in within " +
                        std::to_string(options.deadline.count()) + " ms",
                .hint = "is the leader running, can its address be reached, and is the invitation of this job?"});
 }
@@ -46,10 +46,13 @@ class FollowerComm final : public Comm {
     return wait_for_answer().or_throw();
   }
 
-  void note(std::string_view doing) override {
+  void note(std::string_view doing, int64_t done_bytes, int64_t total_bytes) override {
     service_->loop.state.with([&](FollowerState& s) {
-      line(s).doing = doing;
-      ++line(s).progress;
+      FollowerLine& mine = line(s);
+      mine.doing = doing;
+      mine.done_bytes = done_bytes;
+      mine.total_bytes = total_bytes;
+      ++mine.progress;
     });
   }
 

@@ -30,8 +30,8 @@ class LeaderComm final : public Comm {
     return answer(purpose, std::move(*combined.value));
   }
 
-  void note(std::string_view doing) override {
-    service_->loop.state.with([&](LeaderState& s) { table(s).note(0, doing, Clock::now()); });
+  void note(std::string_view doing, int64_t done_bytes, int64_t total_bytes) override {
+    service_->loop.state.with([&](LeaderState& s) { table(s).note(0, doing, done_bytes, total_bytes, Clock::now()); });
   }
 
   void abort(const Fault& fault) override {

@@ -18,7 +18,7 @@ enum class Kind : uint8_t {
   welcome,  // leader: you are in
   part,     // a piece of a round's message, or of its answer: first = length of the whole, second = offset, text = purpose
   refusal,  // leader: the answer of a round whose Combine threw: bytes = the fault
-  beat,     // text = what the sender is doing, first = how often a follower has made progress on the line
+  beat,     // text = what the sender is doing, first = how often a follower has made progress on the line, bytes = how far it is
   abort,    // the job is broken, or the line alone where it is not 0: bytes = the fault
   open,     // follower: it opened its next line
   close,    // follower: it closed the line

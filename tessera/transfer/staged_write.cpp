@@ -1,0 +1,93 @@
+#include "tessera/transfer/staged_write.h"
+
+#include <deque>
+#include <thread>
+
+#include "tessera/base/guarded.h"
+
+namespace tessera {
+namespace {
+
+// Blocks on their way from the copying to the writing thread. The ring bounds how many there are.
+class Belt {
+ public:
+  void put(Block block) {
+    state_.with([&](State& state) { state.blocks.push_back(std::move(block)); });
+  }
+  // No more will come; with a fault, because the copy failed.
+  void end(std::optional<Fault> fault) {
+    state_.with([&](State& state) {
+      state.ended = true;
+      state.fault = std::move(fault);
+    });
+  }
+  // The next block; nothing after the last. Throws the fault that the copy ended with.
+  std::optional<Block> take() {
+    std::optional<Block> block;
+    state_.when(
+        Deadline::after(Milliseconds::max()), [](const State& state) { return state.ended || !state.blocks.empty(); },
+        [&](State& state) {
+          if (state.fault) throw Error(*state.fault);
+          if (state.blocks.empty()) return;
+          block = std::move(state.blocks.front());
+          state.blocks.pop_front();
+        });
+    return block;
+  }
+
+ private:
+  struct State {
+    std::deque<Block> blocks;
+    bool ended = false;
+    std::optional<Fault> fault;
+  };
+  Guarded<State> state_;
+};
+
+}  // namespace
+
+Proof write_shards_staged(const RankWrites& writes, const Described& state, Storage& storage, const Path& directory, SlabRing& ring,
+                          const StagedWrite& work) {
+  const auto tell_staged = [&] {
+    if (work.staged) work.staged();
+  };
+  if (writes.items.empty()) {
+    tell_staged();
+    return {};
+  }
+  const auto check = [&] {
+    if (work.check) work.check();
+  };
+  StateShards source(state);
+  BlockFile file(storage.create(directory.empty() ? writes.file : directory + "/" + writes.file), places_of(writes, source),
+                 [&](int64_t bytes) {
+                   if (work.progress) work.progress(bytes, writes.file_bytes);
+                 });
+  Belt belt;
+  Outcome<int64_t> written;
+  std::thread writer([&] {
+    written = capture([&] {
+      while (auto block = belt.take()) {
+        check();
+        file.take(std::move(*block));
+      }
+      return file.close();
+    });
+    // The copy may wait for slabs that nobody will give back.
+    if (!written) ring.stop(written.fault);
+  });
+  const auto copied = capture([&] {
+    BlockCutter cutter(ring, false, [&](Block block) {
+      check();
+      belt.put(std::move(block));
+    });
+    cut_shards(writes, source, cutter);
+    tell_staged();
+  });
+  belt.end(copied ? std::nullopt : std::optional(copied.fault));
+  writer.join();
+  const int64_t length_bytes = std::move(written).or_throw();
+  return {writes.file, length_bytes, file.digests()};
+}
+
+}  // namespace tessera
