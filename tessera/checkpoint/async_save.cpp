@@ -65,7 +65,7 @@ struct BackgroundSaver::Worker {
   }
 
   // The whole of a save, in the background.
-  SaveReport run(PendingSave::State& save, Storage& storage, const Path& target, Outcome<Described>& mine, const SaveOptions& options,
+  SaveReport run(PendingSave::State& save, Storage& storage, const Path& target, const Outcome<Described>& mine, const SaveOptions& options,
                  const std::function<void(Comm&, SaveReport&)>& after) {
     const auto begin = Clock::now();
     double stall_seconds = 0;
@@ -76,9 +76,10 @@ struct BackgroundSaver::Worker {
                              stall_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
                              save.seen.with([](PendingSave::State::Seen& seen) { seen.staged = true; });
                            }};
-    const SaveSteps steps{.describe = [&]() -> Described& {
+    const SaveSteps steps{.describe = [&]() -> const Described& {
                             check();
-                            return mine.or_throw();
+                            if (!mine) throw Error(mine.fault);
+                            return *mine.value;
                           },
                           .write =
                               [&](const RankWrites& writes, const Path& staging, const Progress& progress) {
@@ -122,7 +123,7 @@ PendingSave BackgroundSaver::start(std::shared_ptr<Storage> storage, const Path&
   settle();
   // Objects are encoded here and now. A state that cannot be described is told in the background, where all ranks hear of it.
   auto held = std::make_shared<const StateDict>(std::move(state));
-  auto mine = std::make_shared<Outcome<Described>>(capture([&] { return describe(*held, worker.comm.rank()); }));
+  auto mine = std::make_shared<const Outcome<Described>>(capture([&] { return describe(*held, worker.comm.rank()); }));
   const auto save = std::make_shared<PendingSave::State>();
   worker.current = save;
   worker.thread = std::thread(

@@ -34,28 +34,29 @@ Orders decode_orders(std::span<const std::byte> bytes) {
   return orders;
 }
 
-// The boxes of this rank that have replicas, whose digests are to be taken.
-std::vector<HeldBox> ask_for_replicas(Comm& comm, const SaveSteps& steps) {
-  return decode_held_boxes(through_leader(
-      comm, Phase::plan, [&] { return encode(steps.describe().description); },
+// Tells this rank which of its boxes are held elsewhere too: those whose digests the plan is to compare.
+Bytes ask_for_replicas(Comm& comm, const std::function<const Described&()>& describe) {
+  return through_leader(
+      comm, Phase::plan, [&] { return encode(describe().description); },
       [&](std::vector<Bytes> all) {
         std::vector<Bytes> answers;
         for (const auto& boxes : replicated_boxes(decode_each(all, decode_description))) answers.push_back(encode(boxes));
         return answers;
-      }));
+      });
 }
 
 // Descriptions go to the leader, orders come back. `plan` is set on the leader only.
-Orders agree_on_plan(Comm& comm, const SaveSteps& steps, bool compare_replicas, std::optional<SavePlan>& plan) {
-  std::vector<HeldBox> replicated;
-  if (compare_replicas) replicated = ask_for_replicas(comm, steps);
+Orders agree_on_plan(Comm& comm, const std::function<const Described&()>& describe, bool compare_replicas, std::optional<SavePlan>& plan) {
+  const Described* mine = nullptr;
+  const auto described = [&]() -> const Described& {
+    if (!mine) mine = &describe();
+    return *mine;
+  };
+  std::optional<Bytes> replicated;
+  if (compare_replicas) replicated = ask_for_replicas(comm, described);
   return decode_orders(through_leader(
       comm, Phase::plan,
-      [&] {
-        Described& mine = steps.describe();
-        digest_boxes(mine, replicated);
-        return encode(mine.description);
-      },
+      [&] { return encode(replicated ? with_digests(described(), decode_held_boxes(*replicated)) : described().description); },
       [&](std::vector<Bytes> all) {
         plan = plan_save(decode_each(all, decode_description), random_id());
         int64_t total = 0;
@@ -76,7 +77,7 @@ SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const
   enter(Phase::plan);
   comm.note("plan a save to " + target);
   std::optional<SavePlan> plan;
-  const Orders orders = agree_on_plan(comm, steps, options.compare_replicas, plan);
+  const Orders orders = agree_on_plan(comm, steps.describe, options.compare_replicas, plan);
   Standing replaces;  // known to the leader only
   Path staging;       // on the leader from the moment on when it is there, though a rank be lost before the others hear of it
   try {
@@ -107,13 +108,13 @@ SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const
 }
 
 SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDict& state, const SaveOptions& options) {
-  std::optional<Described> mine;
-  const SaveSteps steps{.describe = [&]() -> Described& {
-                          if (!mine) mine = describe(state, comm.rank());
-                          return *mine;
+  Described mine;
+  const SaveSteps steps{.describe = [&]() -> const Described& {
+                          mine = describe(state, comm.rank());
+                          return mine;
                         },
                         .write = [&](const RankWrites& writes, const Path& staging,
-                                     const Progress& progress) { return write_shards(writes, *mine, storage, staging, progress); }};
+                                     const Progress& progress) { return write_shards(writes, mine, storage, staging, progress); }};
   SaveReport report = save_in_steps(comm, storage, target, steps, options);
   report.stall_seconds = report.seconds;
   return report;

@@ -11,8 +11,8 @@
 namespace tessera {
 
 struct SaveSteps {
-  // This rank's part of the state, described once, however often it is asked for. What it throws, every rank throws.
-  std::function<Described&()> describe;
+  // This rank's part of the state. What it throws, every rank throws.
+  std::function<const Described&()> describe;
   // Writes this rank's file in the staging directory, and answers for it.
   std::function<Proof(const RankWrites& writes, const Path& staging, const Progress& progress)> write;
 };

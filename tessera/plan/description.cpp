@@ -92,14 +92,16 @@ Described describe(const StateDict& state, int rank) {
   return out;
 }
 
-void digest_boxes(Described& described, const std::vector<HeldBox>& boxes) {
+Description with_digests(const Described& described, const std::vector<HeldBox>& boxes) {
+  Description description = described.description;
   for (const auto& [key, box] : boxes) {
-    auto& part = std::get<TensorPart>(described.description.at(key).is);
+    auto& part = std::get<TensorPart>(description.at(key).is);
     part.contents.resize(part.boxes.size());
     DigestStream stream;
     for_each_run(described.tensors.at(key)->shards.at(static_cast<size_t>(box)).view, [&](std::span<std::byte> run) { stream.add(run); });
     part.contents.at(static_cast<size_t>(box)) = stream.result();
   }
+  return description;
 }
 
 Bytes encode(const std::vector<HeldBox>& boxes) {

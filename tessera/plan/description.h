@@ -61,8 +61,8 @@ struct HeldBox {
   int32_t box = 0;
   bool operator==(const HeldBox&) const = default;
 };
-// Takes the digests of these boxes into the description.
-void digest_boxes(Described& described, const std::vector<HeldBox>& boxes);
+// The description with the digests of these boxes.
+Description with_digests(const Described& described, const std::vector<HeldBox>& boxes);
 
 Bytes encode(const std::vector<HeldBox>& boxes);
 std::vector<HeldBox> decode_held_boxes(std::span<const std::byte> bytes);

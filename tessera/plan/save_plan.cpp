@@ -60,6 +60,15 @@ void check_agreement(const std::string& key, int first_rank, const Part& first, 
   }
 }
 
+// What arithmetic on the boxes may then rely on.
+void check_boxes(const std::string& key, const Sizes& sizes, const Collected& all) {
+  const auto bad = [&](const std::string& what) { return Error({.code = Code::invalid_argument, .what = what + " of '" + key + "'"}); };
+  if (!capture([&] { return checked_volume(sizes); })) throw bad("no tensor has the shape " + to_string(sizes));
+  for (const auto& [box, holder, content] : all.boxes) {
+    if (!fits(box, sizes)) throw bad("rank " + std::to_string(holder.rank) + " holds a box outside the shape " + to_string(sizes));
+  }
+}
+
 std::map<std::string, Collected> collect(const std::vector<Description>& ranks) {
   std::map<std::string, Collected> keys;
   for (size_t r = 0; r < ranks.size(); ++r) {
@@ -81,17 +90,11 @@ std::map<std::string, Collected> collect(const std::vector<Description>& ranks) 
       }
     }
   }
-  for (auto& [key, all] : keys) std::ranges::stable_sort(all.boxes, {}, &HeldBy::box);
-  return keys;
-}
-
-// What arithmetic on the boxes may then rely on.
-void check_boxes(const std::string& key, const Sizes& sizes, const Collected& all) {
-  const auto bad = [&](const std::string& what) { return Error({.code = Code::invalid_argument, .what = what + " of '" + key + "'"}); };
-  if (!capture([&] { return checked_volume(sizes); })) throw bad("no tensor has the shape " + to_string(sizes));
-  for (const HeldBy& held : all.boxes) {
-    if (!fits(held.box, sizes)) throw bad("rank " + std::to_string(held.holder.rank) + " holds a box outside the shape " + to_string(sizes));
+  for (auto& [key, all] : keys) {
+    if (const auto* tensor = std::get_if<TensorPart>(&all.first->is)) check_boxes(key, tensor->sizes, all);
+    std::ranges::stable_sort(all.boxes, {}, &HeldBy::box);
   }
+  return keys;
 }
 
 void check_replicas(const std::string& key, const std::vector<HeldBy>& boxes) {
@@ -108,7 +111,6 @@ void check_replicas(const std::string& key, const std::vector<HeldBy>& boxes) {
 // is one empty chunk, so that its key and shape are not lost.
 void add_tensor(const std::string& key, const Collected& all, std::vector<Item>& items) {
   const auto& tensor = std::get<TensorPart>(all.first->is);
-  check_boxes(key, tensor.sizes, all);
   const bool empty = volume(tensor.sizes) == 0;
   check_replicas(key, all.boxes);
   const size_t begin = items.size();

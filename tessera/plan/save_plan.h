@@ -40,7 +40,7 @@ struct SavePlan {
 
 SavePlan plan_save(const std::vector<Description>& ranks, const std::string& save_id);
 
-// For each rank, those of its boxes that are held elsewhere too, by another rank or twice by this one: what digest_boxes() has to look
+// For each rank, those of its boxes that are held elsewhere too, by another rank or twice by this one: what with_digests() has to look
 // at before plan_save() can compare replicas.
 std::vector<std::vector<HeldBox>> replicated_boxes(const std::vector<Description>& ranks);
 

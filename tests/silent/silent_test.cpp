@@ -12,6 +12,7 @@
 #include <fstream>
 #include <numeric>
 
+#include "tessera/checkpoint/async_save.h"
 #include "tessera/checkpoint/checkpoint.h"
 #include "tessera/checkpoint/load.h"
 #include "tessera/checkpoint/on_ranks_test.h"
@@ -47,6 +48,8 @@ StateDict state_of(std::vector<std::pair<std::string, View>> tensors) {
   for (auto& [key, view] : tensors) state.add(key, replicated(view));
   return state;
 }
+
+constexpr size_t part_numel = 600'000;  // several blocks
 
 // This rank's part of a tensor that is cut evenly.
 StateDict part_of(const Comm& comm, std::vector<float>& memory) {
@@ -213,6 +216,24 @@ TEST(Silent, ReplicasThatDisagreeAreRefusedByKeyAndRanksWhenAsked) {
   all_well(job(3, false, "unasked"));
 }
 
+TEST(Silent, TensorsThatChangeOnceAnAsyncSaveIsStagedAreSavedAsTheyWere) {
+  const auto storage = std::make_shared<MemoryStorage>();
+  for (const int64_t budget_bytes : {int64_t{0}, int64_t{4} << 20}) {
+    all_well(on_ranks(2, [&](Comm& comm) {
+      BackgroundSaver saver(comm, budget_bytes);
+      std::vector<float> memory(part_numel * 3, 5);
+      const Path target = "c" + std::to_string(budget_bytes);
+      const PendingSave pending = saver.start(storage, target, part_of(comm, memory), {.save = {.compare_replicas = true}});
+      pending.wait_staged();
+      std::ranges::fill(memory, -1.0f);
+      pending.wait();
+      StateDict into = part_of(comm, memory);
+      load(comm, *storage, target, into);
+      EXPECT_THAT(memory, Each(5));
+    }));
+  }
+}
+
 TEST(Silent, TensorsOfAnyStridesAreSavedAndLoadedAsWhatTheyShow) {
   MemoryStorage storage;
   std::vector<float> base = counting(12), one = {7};
@@ -287,7 +308,6 @@ TEST(Silent, TiedTensorsAreLoadedOnceOrToldToDiffer) {
 }
 
 // Two ranks, and a bit of rank 1's data is flipped, in another block than the one that opening the file looks at.
-constexpr size_t part_numel = 600'000;
 std::shared_ptr<MemoryStorage> damaged_for_rank_1() {
   const auto storage = std::make_shared<MemoryStorage>();
   all_well(on_ranks(2, [&](Comm& comm) {

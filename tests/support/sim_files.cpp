@@ -52,6 +52,6 @@ int SimFiles::fchmod(int file, mode_t mode) {
 int SimFiles::list(int directory, std::vector<DirectoryEntry>& entries) {
   return call("list", {}, [&] { return below_.list(directory, entries); });
 }
-int SimFiles::is_mount(int directory) { return below_.is_mount(directory); }
+bool SimFiles::is_mount(int directory) { return below_.is_mount(directory); }
 
 }  // namespace tessera

@@ -27,7 +27,7 @@ class SimFiles final : public FileSystem {
   int fchown(int file, uid_t owner, gid_t group) override;
   int fchmod(int file, mode_t mode) override;
   int list(int directory, std::vector<DirectoryEntry>& entries) override;
-  int is_mount(int directory) override;
+  bool is_mount(int directory) override;
 
  private:
   template <class Work>
