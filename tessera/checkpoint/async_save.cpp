@@ -16,6 +16,13 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr const char* given_up = "the save was given up";
+
+// True where a save ended because it was to end. Every rank has the same fault.
+bool was_given_up(const Outcome<SaveReport>& result) {
+  return !result && result.fault.code == Code::aborted && result.fault.what == given_up;
+}
+
 int slabs_of(int64_t budget_bytes) {
   if (budget_bytes < 0) throw Error({.code = Code::invalid_argument, .what = "a staging budget below 0"});
   if (budget_bytes == 0) return INT_MAX;
@@ -27,6 +34,7 @@ int slabs_of(int64_t budget_bytes) {
 struct PendingSave::State {
   struct Seen {
     bool staged = false;
+    bool published = false;  // what is left to do is none of the step's
     std::optional<Outcome<SaveReport>> result;
     bool told = false;  // somebody has waited for the result
   };
@@ -70,7 +78,7 @@ struct BackgroundSaver::Worker {
     const auto begin = Clock::now();
     double stall_seconds = 0;
     const auto check = [&] {
-      if (save.give_up) throw Error({.code = Code::aborted, .what = "the save was given up", .file = target});
+      if (save.give_up) throw Error({.code = Code::aborted, .what = given_up, .file = target});
     };
     const StagedWrite work{.check = check, .staged = [&] {
                              stall_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
@@ -92,7 +100,8 @@ struct BackgroundSaver::Worker {
     SaveReport report = save_in_steps(*line, storage, target, steps, options);
     report.stall_seconds = stall_seconds;
     report.peak_staging_bytes = ring.peak_bytes();
-    report.in_waves = ring.waits() > 0;
+    report.in_waves = report.rank_bytes > ring.capacity_bytes();
+    save.seen.with([](PendingSave::State::Seen& seen) { seen.published = true; });
     if (after) after(*line, report);
     return report;
   }
@@ -116,45 +125,65 @@ PendingSave BackgroundSaver::start(std::shared_ptr<Storage> storage, const Path&
       if (busy) throw Error({.code = Code::exists, .what = "a save is under way", .file = target, .hint = "wait for it, or replace it"});
     });
   }
-  if (worker.current && options.when_busy == WhenBusy::replace) {
-    worker.current->give_up = true;
-    capture([&] { PendingSave(worker.current).wait(); });  // given up, or just published: it makes room either way
-  }
+  if (options.when_busy == WhenBusy::replace) give_up();
   settle();
   // Objects are encoded here and now. A state that cannot be described is told in the background, where all ranks hear of it.
   auto held = std::make_shared<const StateDict>(std::move(state));
-  auto mine = std::make_shared<const Outcome<Described>>(capture([&] { return describe(*held, worker.comm.rank()); }));
+  auto mine = std::make_shared<Outcome<Described>>(capture([&] { return describe(*held, worker.comm.rank()); }));
   const auto save = std::make_shared<PendingSave::State>();
+  const auto work = [&worker, save, storage = std::move(storage), target, held, mine, options = options.save,
+                     after = std::move(after)]() mutable {
+    auto result = capture([&] { return worker.run(*save, *storage, target, *mine, options, after); });
+    mine.reset();
+    held.reset();  // before anyone is told: what the state kept alive may go with it
+    save->seen.with([&](PendingSave::State::Seen& seen) { seen.result = std::move(result); });
+  };
+  held.reset();
+  const auto begun = capture([&] { worker.thread = std::thread(work); });
   worker.current = save;
-  worker.thread = std::thread(
-      [&worker, save, storage = std::move(storage), target, held, mine, options = options.save, after = std::move(after)]() mutable {
-        auto result = capture([&] { return worker.run(*save, *storage, target, *mine, options, after); });
-        mine.reset();
-        held.reset();  // before anyone is told: what the state kept alive may go with it
-        save->seen.with([&](PendingSave::State::Seen& seen) { seen.result = std::move(result); });
-      });
+  if (!begun) {
+    // The other ranks have begun and wait: they hear of it from here.
+    *mine = {std::nullopt, begun.fault};
+    auto now = work;
+    now();
+  }
   return PendingSave(save);
 }
 
 void BackgroundSaver::settle() {
   Worker& worker = *worker_;
   if (!worker.current) return;
-  worker.thread.join();
+  if (worker.thread.joinable()) worker.thread.join();
   const auto save = std::exchange(worker.current, nullptr);
   const bool told = save->seen.with([](PendingSave::State::Seen& seen) { return std::exchange(seen.told, true); });
   if (!told) PendingSave(save).wait();
 }
 
+// Asks the save under way to end, and waits until it did, or turns out to be published. That it was given up is then known.
+bool BackgroundSaver::give_up() {
+  Worker& worker = *worker_;
+  if (!worker.current) return false;
+  worker.current->give_up = true;
+  bool ended = false;
+  worker.current->seen.when(
+      Deadline::after(Milliseconds::max()), [](const PendingSave::State::Seen& seen) { return seen.published || seen.result; },
+      [&](PendingSave::State::Seen& seen) {
+        ended = seen.result && was_given_up(*seen.result);
+        seen.told = seen.told || ended;
+      });
+  return ended;
+}
+
 bool BackgroundSaver::finish(Deadline deadline) {
   Worker& worker = *worker_;
   if (!worker.current) return true;
-  const auto done = [](const PendingSave::State::Seen& seen) { return seen.result.has_value(); };
-  if (!worker.current->seen.when(deadline, done, [](PendingSave::State::Seen&) {})) worker.current->give_up = true;
-  const auto save = worker.current;
-  const auto result = capture([&] { return PendingSave(save).wait(); });
+  const auto over = [](const PendingSave::State::Seen& seen) { return seen.published || seen.result; };
+  bool published = false;
+  const bool in_time = worker.current->seen.when(deadline, over, [&](PendingSave::State::Seen& seen) { published = seen.published; });
+  if (in_time && published) return true;
+  const bool ended = in_time ? false : give_up();
   settle();
-  if (!result && result.fault.code != Code::aborted) throw Error(result.fault);
-  return bool(result);
+  return !ended;
 }
 
 PendingSave async_save(Comm& comm, const std::string& directory, StateDict state, const AsyncOptions& options, int64_t budget_bytes) {

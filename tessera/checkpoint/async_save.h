@@ -6,7 +6,8 @@
 // Memory      A ring of slabs under a budget, kept warm from save to save. A state that does not fit goes in waves: staged then comes
 //             later, as the copy waits for the disk, and the report says so.
 // Errors      A failure in the background is the same Error on every rank. wait() throws it; where nobody waited, the next call does.
-//             Nothing appears, and no older step is touched.
+//             Then nothing has appeared (but see save.h), and no older step is touched. A lone save whose handle is dropped unwaited tells
+//             nobody.
 // Leaving     Destroying a saver finishes what it has begun. A process that is killed leaves a staging directory, never half a step.
 // Threads     One thread a rank. Two more run while a save is under way.
 #pragma once
@@ -41,6 +42,7 @@ class PendingSave {
   bool is_staged() const;
   // Waits until the step is durable, and returns how it went. Throws what the save failed with.
   SaveReport wait() const;
+  // Of this rank: others may not know yet. What hangs on it must not be collective.
   bool is_done() const;
 
   struct State;
@@ -69,11 +71,13 @@ class BackgroundSaver {
 
   // Waits for the save under way, if there is one. Throws its failure if nobody has waited for it.
   void settle();
-  // The same, but gives the save up at the deadline unless it is being published by then: what stood before still stands. True if
-  // nothing was given up.
+  // Waits until the save under way is published, and at the deadline gives it up: what stood before still stands. False if it was given
+  // up. After the deadline it waits only for what cannot be cut short: a block, a sync, the publishing that has begun. Throws the save's
+  // failure if nobody has waited for it.
   bool finish(Deadline deadline);
 
  private:
+  bool give_up();
   struct Worker;
   std::unique_ptr<Worker> worker_;
 };

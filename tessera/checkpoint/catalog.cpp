@@ -68,9 +68,8 @@ std::set<Step> pinned_steps(const Storage& storage) {
 void pin(Storage& storage, Step step) {
   if (!storage.exists(step_name(step) + "/" + format::metadata_file))
     throw Error({.code = Code::not_found, .what = "no such step to pin", .file = step_name(step)});
-  if (storage.exists(pin_name(step))) return;
-  storage.create(pin_name(step))->close();
-  storage.sync("");
+  if (!storage.exists(pin_name(step))) storage.create(pin_name(step))->close();
+  storage.sync("");  // also where it was there: whoever made it may not have come to this line
 }
 
 void unpin(Storage& storage, Step step) {

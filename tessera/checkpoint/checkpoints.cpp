@@ -6,8 +6,11 @@
 namespace tessera {
 namespace {
 
-void refuse_damaged(const std::shared_ptr<const Storage>& storage, const Path& directory, Depth depth) {
-  const VerifyReport report = verify(storage, directory, {.depth = depth});
+void refuse_damaged(const std::shared_ptr<const Storage>& storage, const Path& directory, Depth depth, Comm& comm) {
+  // The others wait: what is read of a large step is progress.
+  int64_t done = 0;
+  const auto progress = [&](int64_t bytes) { comm.note("verify " + directory, done += bytes, 0); };
+  const VerifyReport report = verify(storage, directory, {.depth = depth, .progress = progress});
   if (report.damage.empty()) return;
   Fault fault = report.damage.front().fault;
   if (report.damage.size() > 1) fault.what += ", and damage in " + std::to_string(report.damage.size() - 1) + " more places";
@@ -16,7 +19,16 @@ void refuse_damaged(const std::shared_ptr<const Storage>& storage, const Path& d
 
 // A step that could not be looked at may well be sound.
 bool says_nothing_of_the_step(const Fault& fault) {
-  return fault.code == Code::io || fault.code == Code::no_memory || fault.code == Code::no_space || fault.code == Code::timeout;
+  switch (fault.code) {
+    case Code::io:
+    case Code::no_memory:
+    case Code::no_space:
+    case Code::timeout:
+    case Code::limit:
+    case Code::unsupported:  // written by a newer tessera, perhaps
+    case Code::internal: return true;
+    default: return false;
+  }
 }
 
 // The newest sound step, and why newer ones are not.
@@ -24,12 +36,12 @@ struct Latest {
   std::optional<Step> step;
   std::vector<std::string> skipped;
 };
-Latest look_for_latest(const std::shared_ptr<const Storage>& storage, Depth depth) {
+// Of these steps, from the newest on.
+Latest latest_of(const std::shared_ptr<const Storage>& storage, const std::vector<Step>& steps, Depth depth, Comm& comm,
+                 std::optional<Fault>& unreadable) {
   Latest latest;
-  std::optional<Fault> unreadable;
-  const std::vector<Step> steps = steps_of(*storage);
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
-    const auto sound = capture([&] { refuse_damaged(storage, step_name(*step), depth); });
+    const auto sound = capture([&] { refuse_damaged(storage, step_name(*step), depth, comm); });
     if (sound) {
       latest.step = *step;
       return latest;
@@ -37,8 +49,21 @@ Latest look_for_latest(const std::shared_ptr<const Storage>& storage, Depth dept
     latest.skipped.push_back(step_name(*step) + ": " + describe(sound.fault));
     if (!unreadable && says_nothing_of_the_step(sound.fault)) unreadable = sound.fault;
   }
-  if (unreadable) throw Error(*unreadable);
   return latest;
+}
+
+Latest look_for_latest(const std::shared_ptr<const Storage>& storage, Depth depth, Comm& comm) {
+  constexpr int most_looks = 16;
+  for (int look = 1;; ++look) {
+    std::optional<Fault> unreadable;
+    const std::vector<Step> steps = steps_of(*storage);
+    Latest latest = latest_of(storage, steps, depth, comm, unreadable);
+    if (latest.step) return latest;
+    // Another job's retention may have removed what was listed, and then a newer step stands: that is no reason to start afresh.
+    if (look < most_looks && steps_of(*storage) != steps) continue;
+    if (unreadable) throw Error(*unreadable);
+    return latest;
+  }
 }
 
 void put_strings(ByteWriter& out, const std::vector<std::string>& strings) {
@@ -88,7 +113,7 @@ std::optional<Step> Checkpoints::latest(Depth depth) {
   settle();
   comm_.note("look for the latest step in " + storage_->root());
   const Bytes answer = on_leader(comm_, Phase::open, [&] {
-    const Latest latest = look_for_latest(storage_, depth);
+    const Latest latest = look_for_latest(storage_, depth, comm_);
     ByteWriter out;
     out.put<Step>(latest.step.value_or(-1));
     put_strings(out, latest.skipped);
@@ -130,7 +155,9 @@ std::vector<std::string> Checkpoints::retain(Comm& comm, Step published) {
   const auto told = capture([&] {
     const Bytes answer = on_leader(comm, Phase::publish, [&] {
       ByteWriter out;
-      put_strings(out, tessera::retain(storage_, rules_, published).warnings);
+      put_strings(out,
+                  tessera::retain(storage_, rules_, published, {.looks_at = [&](Step step) { comm.note("retention, " + step_name(step)); }})
+                      .warnings);
       return out.take();
     });
     ByteReader in(answer);
@@ -169,8 +196,10 @@ ReclaimReport Checkpoints::reclaim(const ReclaimOptions& options) {
   settle();
   comm_.note("reclaim what is left over in " + storage_->root());
   const Bytes answer = on_leader(comm_, Phase::start, [&] {
+    ReclaimOptions noting = options;
+    noting.looks_at = [&](const Path& directory) { comm_.note("reclaim " + directory); };
     // A root that nothing was saved to yet holds nothing.
-    const ReclaimReport report = storage_->exists("") ? tessera::reclaim(*storage_, "", options) : ReclaimReport{};
+    const ReclaimReport report = storage_->exists("") ? tessera::reclaim(*storage_, "", noting) : ReclaimReport{};
     ByteWriter out;
     put_leftovers(out, report.removed);
     put_leftovers(out, report.spared);

@@ -36,6 +36,7 @@ class Checkpoints {
   // A directory of the local file system; it need not exist yet. `comm` outlives this.
   Checkpoints(Comm& comm, std::string root, const CheckpointsOptions& options = {});
   Checkpoints(Comm& comm, std::shared_ptr<Storage> storage, const CheckpointsOptions& options = {});
+  Checkpoints(Checkpoints&&) = delete;  // saves in the background know where it is
 
   // The newest step that verify() finds nothing wrong with, looking as deep as asked. A newer one that is damaged is passed over;
   // `skipped()` tells which and why; one that cannot be read counts as damaged. Nothing where there is no step, or all are damaged.

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <functional>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "tessera/checkpoint/head.h"
@@ -91,19 +92,31 @@ void prepare_memory(std::vector<Destination>& destinations, bool staged, Ready& 
   }
 }
 
-void add_reads(const std::vector<Destination>& destinations, const Manifest& manifest, const Items& items, Ready& ready) {
+// In the order in which the bytes lie on disk: blocks that several items share are then read and checked once.
+void add_reads(const std::vector<Destination>& destinations, const Manifest& manifest, const Items& items, Comm& comm, Ready& ready) {
+  struct Planned {
+    const Destination* destination;
+    const TensorEntry* entry;
+    ChunkRead read;
+    const Extent& at() const { return entry->chunks[read.chunk].at; }
+  };
+  std::vector<Planned> all;
+  for (const Destination& destination : destinations) {
+    const auto& entry = std::get<TensorEntry>(manifest.entries.at(destination.wanted->key).is);
+    for (ChunkRead& read : cut(entry, *destination.box)) all.push_back({&destination, &entry, std::move(read)});
+  }
+  std::ranges::stable_sort(all, {}, [](const Planned& planned) { return std::tie(planned.at().file, planned.at().offset_bytes); });
   std::map<std::pair<std::string, size_t>, OpenItem> open;  // once, however many boxes need them
-  for (const auto& [wanted, box, view] : destinations) {
-    const auto& entry = std::get<TensorEntry>(manifest.entries.at(wanted->key).is);
-    for (const ChunkRead& read : cut(entry, *box)) {
-      auto [at, fresh] = open.try_emplace({wanted->key, read.chunk});
-      if (fresh) at->second = items.tensor(wanted->key, entry, entry.chunks[read.chunk]);
-      ready.reads.push_back({at->second, read.from, part(view, read.to)});
-    }
+  for (const Planned& planned : all) {
+    const std::string& key = planned.destination->wanted->key;
+    auto [at, fresh] = open.try_emplace({key, planned.read.chunk});
+    if (fresh) at->second = items.tensor(key, *planned.entry, planned.entry->chunks[planned.read.chunk]);
+    ready.reads.push_back({at->second, planned.read.from, part(planned.destination->view, planned.read.to)});
+    if (ready.reads.size() % 256 == 0) comm.note("open " + planned.at().file + ", " + std::to_string(ready.reads.size()) + " items so far");
   }
 }
 
-Ready prepare(const Opened& opened, const StateDict& state, const Comm& comm, const LoadOptions& options) {
+Ready prepare(const Opened& opened, const StateDict& state, Comm& comm, const LoadOptions& options) {
   const Manifest& manifest = opened.manifest;
   const Items& items = *opened.items;
   tessera::describe(state, comm.rank());  // finds views that do not fit their boxes before they are written through
@@ -111,7 +124,7 @@ Ready prepare(const Opened& opened, const StateDict& state, const Comm& comm, co
   ready.match = match(manifest, state, comm.rank(), comm.size(), options);
   std::vector<Destination> destinations = destinations_of(ready.match, state);
   prepare_memory(destinations, options.staged, ready);
-  add_reads(destinations, manifest, items, ready);
+  add_reads(destinations, manifest, items, comm, ready);
   for (const Wanted& wanted : ready.match.tensors) ready.wanted.insert(wanted.key);
   for (const Wanted& wanted : ready.match.objects) {
     ready.wanted.insert(wanted.key);

@@ -25,16 +25,18 @@ struct Content {
   int64_t bytes = 0;
   Time modified = {};
 };
-Content content_of(const Storage& storage, const Path& path, const DirectoryEntry& entry) {
+// No further down than anything of ours reaches: what others planted there is not to be walked for ever.
+Content content_of(const Storage& storage, const Path& path, const DirectoryEntry& entry, int depth = 3) {
   Content content{.modified = entry.modified};
   if (!entry.is_directory) {
     content.bytes = capture([&] { return storage.open(path)->size_bytes(); }).value.value_or(0);
     return content;
   }
+  if (depth == 0) return content;
   const auto entries = capture([&] { return storage.list(path); });
   if (!entries) return content;
   for (const DirectoryEntry& inner : *entries.value) {
-    const Content more = content_of(storage, below(path, inner.name), inner);
+    const Content more = content_of(storage, below(path, inner.name), inner, depth - 1);
     content.bytes += more.bytes;
     content.modified = std::max(content.modified, more.modified);
   }
@@ -140,6 +142,7 @@ ReclaimReport reclaim(Storage& storage, const Path& directory, const ReclaimOpti
       continue;
     }
     const auto removed = capture([&] {
+      if (options.looks_at) options.looks_at(leftover.directory);
       if (!options.dry_run) remove(storage, leftover);
     });
     if (removed) report.removed.push_back(std::move(leftover));

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <set>
 #include <string>
 #include <vector>
@@ -34,6 +35,7 @@ struct ReclaimOptions {
   std::chrono::seconds older_than = std::chrono::hours(1);
   std::set<std::string> alive = {};  // ids of saves that are at work, whatever their age
   bool dry_run = false;
+  std::function<void(const Path& directory)> looks_at = {};  // told before one is removed: others may wait meanwhile
 };
 struct ReclaimReport {
   std::vector<Leftover> removed;  // or that would be

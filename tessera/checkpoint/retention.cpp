@@ -61,7 +61,8 @@ StepFacts facts_of(const std::shared_ptr<const Storage>& storage, Step step, boo
 }
 
 // Looks at no more steps than the rules ask about: an old one that stays anyway may be damaged or not, unless it may be the best.
-std::vector<StepFacts> facts_of_all(const std::shared_ptr<const Storage>& storage, const Retention& rules, std::optional<Step> published) {
+std::vector<StepFacts> facts_of_all(const std::shared_ptr<const Storage>& storage, const Retention& rules, std::optional<Step> published,
+                                    const RetainOptions& options) {
   const std::set<Step> pinned = pinned_steps(*storage);
   const std::vector<Step> steps = steps_of(*storage);
   std::vector<StepFacts> all;
@@ -69,6 +70,7 @@ std::vector<StepFacts> facts_of_all(const std::shared_ptr<const Storage>& storag
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
     StepFacts facts{.step = *step, .pinned = pinned.contains(*step)};
     const bool counts = sound < std::max(rules.keep_last, 1) || rules.keep_best || *step == published;
+    if (options.looks_at) options.looks_at(*step);
     if (counts || !stays(facts, rules)) facts = facts_of(storage, *step, facts.pinned);
     sound += facts.sound;
     all.push_back(std::move(facts));
@@ -102,17 +104,19 @@ std::vector<Step> expired(const std::vector<StepFacts>& steps, const Retention& 
   return go;
 }
 
-RetentionReport retain(const std::shared_ptr<Storage>& storage, const Retention& rules, std::optional<Step> published, bool dry_run) {
+RetentionReport retain(const std::shared_ptr<Storage>& storage, const Retention& rules, std::optional<Step> published,
+                       const RetainOptions& options) {
   RetentionReport report;
   if (!has_rules(rules)) return report;
-  const std::vector<StepFacts> facts = facts_of_all(storage, rules, published);
+  const std::vector<StepFacts> facts = facts_of_all(storage, rules, published, options);
   for (const StepFacts& one : facts) {
     if (one.sound) continue;
     report.warnings.push_back(step_name(one.step) + " is damaged or cannot be read: it is kept, and counts for no rule");
   }
   for (const Step step : expired(facts, rules, published)) {
     const auto removed = capture([&] {
-      if (!dry_run) storage->remove(step_name(step));
+      if (options.looks_at) options.looks_at(step);
+      if (!options.dry_run) storage->remove(step_name(step));
     });
     if (removed) report.removed.push_back(step);
     else report.warnings.push_back(step_name(step) + " could not be removed: " + describe(removed.fault));

@@ -6,6 +6,7 @@
 // Errors      A step that cannot be removed is told in the report and harms nobody.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -42,13 +43,17 @@ struct StepFacts {
 // The steps that may go, ascending. A pure function. Of equal metrics the newer step is the better; one that is no number is none.
 std::vector<Step> expired(const std::vector<StepFacts>& steps, const Retention& rules, std::optional<Step> published = {});
 
+struct RetainOptions {
+  bool dry_run = false;                          // removes nothing
+  std::function<void(Step step)> looks_at = {};  // told before a step is looked at or removed: others may wait meanwhile
+};
 struct RetentionReport {
   std::vector<Step> removed;  // or that would be
   std::vector<std::string> warnings;
 };
 // Looks at the names and sizes of the steps that the rules ask about, and removes what has expired: by rename to trash, then for good. One
-// process's work. Throws only where the root cannot be listed. `dry_run` removes nothing.
+// process's work. Throws only where the root cannot be listed.
 RetentionReport retain(const std::shared_ptr<Storage>& storage, const Retention& rules, std::optional<Step> published = {},
-                       bool dry_run = false);
+                       const RetainOptions& options = {});
 
 }  // namespace tessera

@@ -72,7 +72,7 @@ Orders agree_on_plan(Comm& comm, const std::function<const Described&()>& descri
 SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const SaveSteps& steps, const SaveOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
   const auto enter = [&](Phase phase) {
-    if (options.on_phase) options.on_phase(phase);
+    if (options.on_phase) capture([&] { options.on_phase(phase); });  // one rank must not leave the others alone
   };
   enter(Phase::plan);
   comm.note("plan a save to " + target);

@@ -1,8 +1,9 @@
 // tessera/checkpoint/save.h: all ranks save one state together.
 // Collective  Every rank calls it with its own part of the state and the same target; all return, or all throw the same Error.
 // Promises    I1-I4 of publish.h. When it returns, the checkpoint is whole, durable and proved on every rank.
-// Errors      Error(exists) where a checkpoint (or anything else) stands already; what plan/ and storage/ say. After an error
-//             nothing has appeared and the staging directory is gone, unless the leader itself was lost.
+// Errors      Error(exists) where a checkpoint (or anything else) stands already; what plan/ and storage/ say. After an error nothing has
+//             appeared and the staging directory is gone, unless the leader was lost; but where another rank was lost in the very moment
+//             of publishing, or the last sync failed, the step may stand, whole: latest() tells.
 // Memory      A few slabs a rank, whatever the size of the state.
 #pragma once
 
@@ -25,7 +26,7 @@ struct SaveOptions {
   // Holds the replicas of each box against each other, by digest, and refuses those that disagree: Error(mismatch) with key, box and
   // ranks. Without it the owner's bytes are saved. Costs one more round and a pass over what more than one rank holds.
   bool compare_replicas = false;
-  // Told on this rank when a phase of the save begins: plan, write, publish.
+  // Told on this rank when a phase of the save begins: plan, write, publish. What it throws is ignored.
   std::function<void(Phase)> on_phase = {};
 };
 

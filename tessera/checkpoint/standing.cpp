@@ -33,7 +33,11 @@ Standing standing_at(const Storage& storage, const Path& directory) {
   Standing standing{.kind = Standing::Kind::checkpoint};
   const auto metadata =
       capture([&] { return read_file(storage, directory + "/" + format::metadata_file, format::Limits{}.metadata_bytes); });
-  if (!metadata) return standing;
+  if (!metadata) {
+    // A file that cannot be read just now tells nothing; one that is no such file, or too large, is somebody's damage.
+    if (metadata.fault.os_errno != 0) throw Error(metadata.fault);
+    return standing;
+  }
   standing.metadata = digest(*metadata.value);
   standing.save_id = save_id_of(storage, directory, *metadata.value);
   return standing;

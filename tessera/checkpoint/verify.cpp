@@ -13,6 +13,8 @@ namespace tessera {
 namespace {
 
 constexpr int most_threads = 256;
+constexpr size_t most_named = 16;     // keys of one damage
+constexpr size_t most_damage = 1000;  // of one file
 constexpr int64_t piece_bytes = int64_t{1} << 20;
 
 Path below(const Path& directory, const std::string& name) { return directory.empty() ? name : directory + "/" + name; }
@@ -38,10 +40,12 @@ Ranges ranges_of(const Manifest& manifest) {
   return ranges;
 }
 
+// The first few keys; a hostile manifest may let all of them lie everywhere.
 std::vector<std::string> keys_in(const std::vector<Range>& ranges, int64_t begin, int64_t end) {
   std::set<std::string> keys;
   for (const Range& range : ranges) {
     if (range.begin_bytes < end && begin < range.end_bytes) keys.insert(range.key);
+    if (keys.size() == most_named) break;
   }
   return {keys.begin(), keys.end()};
 }
@@ -62,7 +66,9 @@ void for_all(size_t jobs, int threads, VerifyReport& report, const std::function
     for (size_t job = next++; job < jobs; job = next++) all[job] = capture([&] { return work(job); });
   };
   std::vector<std::thread> others;
-  for (int t = 1; t < std::min<int>(threads, static_cast<int>(jobs)); ++t) others.emplace_back(run);
+  for (int t = 1; t < std::min<int>(threads, static_cast<int>(jobs)); ++t) {
+    if (!capture([&] { others.emplace_back(run); })) break;  // fewer threads do the same work
+  }
   run();
   for (std::thread& other : others) other.join();
   for (auto& outcome : all) {
@@ -74,8 +80,42 @@ void for_all(size_t jobs, int threads, VerifyReport& report, const std::function
   }
 }
 
+// Blocks that are not what they were; those side by side are told as one.
+class DamagedBlocks {
+ public:
+  DamagedBlocks(std::string file, const std::vector<Range>& ranges, Found& found)
+      : file_(std::move(file)), ranges_(ranges), found_(found) {}
+  void add(int64_t begin, int64_t end) {
+    if (begin != end_) tell();
+    if (begin_ < 0) begin_ = begin;
+    end_ = end;
+  }
+  void add(const Fault& fault, int64_t begin, int64_t end) {
+    tell();
+    put({fault, keys_in(ranges_, begin, end)});
+  }
+  // What has not been told yet.
+  void tell() {
+    if (begin_ < 0) return;
+    const std::string what = "bytes " + std::to_string(begin_) + " to " + std::to_string(end_) + " are not those that were published";
+    put({{.code = Code::corrupt, .what = what, .file = file_, .offset_bytes = begin_}, keys_in(ranges_, begin_, end_)});
+    begin_ = end_ = -1;
+  }
+
+ private:
+  void put(Damage damage) {
+    if (found_.damage.size() == most_damage) found_.damage.back().fault.what += ", and more after it";
+    if (found_.damage.size() <= most_damage) found_.damage.push_back(std::move(damage));
+  }
+  const std::string file_;
+  const std::vector<Range>& ranges_;
+  Found& found_;
+  int64_t begin_ = -1;
+  int64_t end_ = -1;
+};
+
 Found check_file(const Storage& storage, const Path& directory, const std::string& name, const format::Sidecar& sidecar,
-                 const std::vector<Range>& ranges, Depth depth) {
+                 const std::vector<Range>& ranges, const VerifyOptions& options) {
   Found found;
   const auto opened = capture([&] {
     std::shared_ptr<const ByteSource> file = storage.open(below(directory, name));
@@ -88,8 +128,9 @@ Found check_file(const Storage& storage, const Path& directory, const std::strin
     found.damage.push_back({opened.fault, keys_in(ranges, 0, INT64_MAX)});
     return found;
   }
-  if (depth == Depth::names_and_sizes) return found;
+  if (options.depth == Depth::names_and_sizes) return found;
   const ByteSource& file = **opened.value;
+  DamagedBlocks damaged(below(directory, name), ranges, found);
   const auto& digests = sidecar.files.at(name).blocks;
   Bytes block(static_cast<size_t>(std::min(sidecar.block_bytes, file.size_bytes())));
   for (size_t b = 0; b < digests.size(); ++b) {
@@ -99,16 +140,11 @@ Found check_file(const Storage& storage, const Path& directory, const std::strin
     const auto read = capture([&] { file.read(begin, piece); });
     const bool good = read && digest(piece) == digests[b];
     (good ? found.verified_bytes : found.damaged_bytes) += end - begin;
-    if (!read) {
-      found.damage.push_back({read.fault, keys_in(ranges, begin, end)});
-    } else if (!good) {
-      Fault fault{.code = Code::corrupt,
-                  .what = "bytes " + std::to_string(begin) + " to " + std::to_string(end) + " are not those that were published",
-                  .file = below(directory, name),
-                  .offset_bytes = begin};
-      found.damage.push_back({std::move(fault), keys_in(ranges, begin, end)});
-    }
+    if (!read) damaged.add(read.fault, begin, end);
+    else if (!good) damaged.add(begin, end);
+    if (options.progress) options.progress(end - begin);
   }
+  damaged.tell();
   return found;
 }
 
@@ -188,7 +224,11 @@ void check_without_sidecar(const Storage& storage, const Path& directory, const 
   check_lengths(storage, directory, ranges, report);
   if (options.depth == Depth::names_and_sizes || !report.damage.empty()) return;
   const std::vector<Item> items = items_of(opened.manifest);
-  for_all(items.size(), options.threads, report, [&](size_t i) { return check_item(*opened.items, items[i]); });
+  for_all(items.size(), options.threads, report, [&](size_t i) {
+    Found found = check_item(*opened.items, items[i]);
+    if (options.progress) options.progress(found.verified_bytes + found.damaged_bytes);
+    return found;
+  });
 }
 
 void check_with_sidecar(const Storage& storage, const Path& directory, const Opened& opened, const HeadBytes& head,
@@ -201,8 +241,7 @@ void check_with_sidecar(const Storage& storage, const Path& directory, const Ope
   for (const auto& [name, file] : opened.sidecar->files) names.push_back(name);
   for_all(names.size(), options.threads, report, [&](size_t i) {
     const auto found = ranges.find(names[i]);
-    return check_file(storage, directory, names[i], *opened.sidecar, found == ranges.end() ? std::vector<Range>{} : found->second,
-                      options.depth);
+    return check_file(storage, directory, names[i], *opened.sidecar, found == ranges.end() ? std::vector<Range>{} : found->second, options);
   });
 }
 

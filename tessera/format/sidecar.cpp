@@ -11,7 +11,7 @@ using namespace std::string_view_literals;
 constexpr std::string_view magic = "\x89tessera\r\n\x1a\n\0\0\0\0"sv;
 static_assert(magic.size() == 16);
 constexpr int64_t least_block_bytes = int64_t{4} << 10;
-constexpr int64_t most_block_bytes = int64_t{64} << 20;
+constexpr int64_t most_block_bytes = int64_t{8} << 20;
 
 Error bad(std::string what, Code code = Code::corrupt) { return Error({.code = code, .what = std::move(what), .file = sidecar_file}); }
 

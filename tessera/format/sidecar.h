@@ -31,7 +31,7 @@ struct Sidecar {
   std::string save_id;
   int64_t metadata_bytes = 0;
   Digest metadata = {};      // of all of `.metadata`
-  int64_t block_bytes = 0;   // of every file's blocks: a power of two from 4 KiB to 64 MiB
+  int64_t block_bytes = 0;   // of every file's blocks: a power of two from 4 KiB to 8 MiB
   std::map<std::string, FileDigests> files;  // by name, as in `.metadata`; `.metadata` itself is not among them
   std::map<std::string, double> metrics;     // what the trainer measured at this step ("loss")
   bool operator==(const Sidecar&) const = default;

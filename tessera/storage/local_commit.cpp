@@ -114,9 +114,9 @@ void replace_with_gap(const LocalRoot& root, const Path& staging, const Path& ta
     throw Error(moved.fault);
   }
   sync_descriptor(to.parent, target);
-  // Only now may it be taken for trash.
+  // Only now may it be taken for trash, and only once that is durable may anything in it go.
   const Slot trash = sibling(root, target, trash_name());
-  if (rename_slot(aside, trash)) delete_quietly(trash);
+  if (rename_slot(aside, trash) && capture([&] { sync_descriptor(to.parent, target); })) delete_quietly(trash);
 }
 
 void commit_inside(const LocalRoot& root, const Path& staging, const Path& target, const std::string& last) {

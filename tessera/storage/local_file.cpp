@@ -5,6 +5,9 @@
 namespace tessera {
 namespace {
 
+// Written bytes are handed to the disk in windows of this size, so that the sync at the end is short and progress is the disk's own.
+constexpr int64_t writeback_bytes = int64_t{32} << 20;
+
 class Writer final : public FileWriter {
  public:
   Writer(Descriptor descriptor, Path file) : descriptor_(std::move(descriptor)), file_(std::move(file)) {}
@@ -19,6 +22,7 @@ class Writer final : public FileWriter {
       bytes = bytes.subspan(static_cast<size_t>(count));
       offset_bytes += count;
     }
+    if (offset_bytes - begun_ >= writeback_bytes) begin_writeback(offset_bytes);
   }
 
   int64_t close() override {
@@ -33,8 +37,16 @@ class Writer final : public FileWriter {
   }
 
  private:
+  void begin_writeback(int64_t end_bytes) {
+    const int failed = descriptor_.files().start_writeback(descriptor_.number(), begun_, end_bytes - begun_);
+    const bool unsupported = failed != 0 && (errno == EINVAL || errno == ENOSYS || errno == ESPIPE || errno == EOPNOTSUPP);
+    if (failed != 0 && !unsupported) throw Error(os_fault(errno, "write back", file_, begun_));
+    begun_ = end_bytes;
+  }
+
   Descriptor descriptor_;
   const Path file_;
+  int64_t begun_ = 0;
 };
 
 class Source final : public ByteSource {

@@ -125,7 +125,12 @@ Path LocalStorage::stage(const Path& target, const std::string& id) {
   const Descriptor inner = open_target(place_, target);
   const auto make_in = [&](const Descriptor& where, const Path& path) {
     const Path staging = below(path, name);
-    if (!make_directory(where, name, staging)) throw Error({.code = Code::exists, .what = "the staging directory exists", .file = staging});
+    const auto made = capture([&] { return make_directory(where, name, staging); });
+    if (!made) {
+      capture([&] { remove(staging); });  // it may be there all the same, its name not durable; nobody else will know of it
+      throw Error(made.fault);
+    }
+    if (!*made.value) throw Error({.code = Code::exists, .what = "the staging directory exists", .file = staging});
     return staging;
   };
   if (!inner) return make_in(outer, parent);
@@ -134,7 +139,11 @@ Path LocalStorage::stage(const Path& target, const std::string& id) {
   const int why = beside.fault.os_errno;
   if (!beside && (why == EACCES || why == EPERM || why == EROFS)) return make_in(inner, target);
   if (!beside) throw Error(beside.fault);
-  inherit(inner, open_directory(place_, *beside.value), *beside.value);
+  const auto inherited = capture([&] { inherit(inner, open_directory(place_, *beside.value), *beside.value); });
+  if (!inherited) {
+    capture([&] { remove(*beside.value); });
+    throw Error(inherited.fault);
+  }
   return *beside.value;
 }
 
@@ -173,12 +182,8 @@ void LocalStorage::remove(const Path& directory) {
   if (!exists(directory)) return;
   const Slot at = slot_of(place_, directory);
   if (!open_target(place_, directory)) return;
-  // Trash is out of sight already. That must be durable before anything in it goes: a killed process may have swapped it with a checkpoint a
-  // moment ago.
-  if (is_trash_name(at.name)) {
-    sync_descriptor(at.parent, directory);
-    return delete_directory(at.parent, at.name, directory);
-  }
+  // Whatever name it has, it gets a new one first: who still fills it, or is about to swap it with a checkpoint, then finds nothing. Once
+  // that is durable, so is every swap before it, and what is in it may go.
   const std::string trash = trash_name();
   if (place_.files.renameat2(at.parent.number(), at.name, at.parent.number(), trash, 0) != 0) {
     if (errno == ENOENT) return;  // somebody else was faster

@@ -28,6 +28,9 @@ class Posix final : public FileSystem {
   int close(int file) override { return ::close(file); }
   ssize_t pread(int file, void* into, size_t count, off_t offset) override { return ::pread(file, into, count, offset); }
   ssize_t pwrite(int file, const void* from, size_t count, off_t offset) override { return ::pwrite(file, from, count, offset); }
+  int start_writeback(int file, off_t offset, off_t count) override {
+    return ::sync_file_range(file, offset, count, SYNC_FILE_RANGE_WRITE);
+  }
   int fsync(int file) override { return ::fsync(file); }
 
   int mkdirat(int directory, const std::string& name, mode_t mode) override { return ::mkdirat(directory, name.c_str(), mode); }

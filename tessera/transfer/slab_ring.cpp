@@ -37,9 +37,9 @@ Slab SlabRing::acquire() {
   return Slab(*this, data);
 }
 
-void SlabRing::stop(const Fault& fault) {
+void SlabRing::stop(Fault fault) noexcept {
   state_.with([&](State& state) {
-    if (!state.stopped) state.stopped = fault;
+    if (!state.stopped) state.stopped = std::move(fault);
   });
 }
 

@@ -44,11 +44,12 @@ class SlabRing {
   // Waits for a slab to come back where all are out.
   Slab acquire();
   // Ends every wait, now and later.
-  void stop(const Fault& fault);
+  void stop(Fault fault) noexcept;
   // For the next piece of work, once the last one is over: forgets the stop, and counts anew.
   void restart();
 
   int64_t slab_bytes() const { return slab_bytes_; }
+  int64_t capacity_bytes() const { return count_ * slab_bytes_; }
   // The most bytes that were out at once, and how often acquire() had to wait, since the restart.
   int64_t peak_bytes() const;
   int64_t waits() const;

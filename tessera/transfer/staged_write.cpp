@@ -14,10 +14,10 @@ class Belt {
   void put(Block block) {
     state_.with([&](State& state) { state.blocks.push_back(std::move(block)); });
   }
-  // No more will come; with a fault, because the copy failed.
-  void end(std::optional<Fault> fault) {
+  // No more will come; with a fault, because the copy failed. The first word counts.
+  void end(std::optional<Fault> fault) noexcept {
     state_.with([&](State& state) {
-      state.ended = true;
+      if (std::exchange(state.ended, true)) return;
       state.fault = std::move(fault);
     });
   }
@@ -65,7 +65,7 @@ Proof write_shards_staged(const RankWrites& writes, const Described& state, Stor
                  });
   Belt belt;
   Outcome<int64_t> written;
-  std::thread writer([&] {
+  std::jthread writer([&] {  // joined whatever happens
     written = capture([&] {
       while (auto block = belt.take()) {
         check();
@@ -74,9 +74,16 @@ Proof write_shards_staged(const RankWrites& writes, const Described& state, Stor
       return file.close();
     });
     // The copy may wait for slabs that nobody will give back.
-    if (!written) ring.stop(written.fault);
+    if (written) return;
+    auto told = capture([&] { return written.fault; });
+    ring.stop(told ? std::move(*told.value) : Fault{.code = Code::no_memory});
   });
-  const auto copied = capture([&] {
+  // Should even telling of a failure fail, the writer must not wait for ever.
+  const struct LastWord {
+    Belt& belt;
+    ~LastWord() { belt.end(Fault{.code = Code::no_memory}); }
+  } last_word{belt};
+  auto copied = capture([&] {
     BlockCutter cutter(ring, false, [&](Block block) {
       check();
       belt.put(std::move(block));
@@ -84,7 +91,7 @@ Proof write_shards_staged(const RankWrites& writes, const Described& state, Stor
     cut_shards(writes, source, cutter);
     tell_staged();
   });
-  belt.end(copied ? std::nullopt : std::optional(copied.fault));
+  belt.end(copied ? std::nullopt : std::optional(std::move(copied.fault)));
   writer.join();
   const int64_t length_bytes = std::move(written).or_throw();
   return {writes.file, length_bytes, file.digests()};

@@ -40,6 +40,29 @@ TEST(Found, NothingIsLeftWhenARankIsLostWhileTheLeaderMakesTheStagingDirectory) 
   EXPECT_THAT(disk->list(""), IsEmpty());
 }
 
+// Another job publishes a step and removes the older ones at any moment of the search.
+TEST(Found, StepsThatGoWhileTheyAreLookedAtAreNoReasonToStartAfresh) {
+  for (int k = 0; k < 12; ++k) {
+    SimWorld world(1);
+    const auto disk = std::make_shared<MemoryStorage>();
+    const auto save_step = [&](Step step) {
+      const auto alone = thread_comms(1);
+      Checkpoints(*alone.front(), disk, {.keep_last = 1}).save(step, TinyState({}, 0, 1, 1).state);
+    };
+    save_step(1);
+    SimJob job(world, "job", 1);
+    job.start(world.now(), [&](Comm& comm, SimProcess& process) {
+      int seen = 0;
+      const auto watched = std::make_shared<SimStorage>(process, disk, std::vector<StorageTrouble>{}, [&](std::string_view, const Path&) {
+        if (seen++ == k) save_step(2);
+      });
+      const auto latest = Checkpoints(comm, watched).latest();
+      EXPECT_TRUE(latest) << "before operation " << k;
+    });
+    EXPECT_TRUE(world.run_until_quiet(hours(1)));
+  }
+}
+
 TEST(Found, StepsThatCannotBeReadNowAreAnErrorAndNoReasonToStartAfresh) {
   for (int k = 0; k < 6; ++k) {
     SimWorld world(1);

@@ -14,7 +14,9 @@
 #include <set>
 
 #include "tessera/checkpoint/checkpoints.h"
+#include "tessera/comm/on_every_rank.h"
 #include "tessera/comm/thread_comm.h"
+#include "tessera/storage/local_storage.h"
 #include "tests/support/fault_disk.h"
 #include "tests/support/run_as_ranks.h"
 #include "tests/support/seed.h"

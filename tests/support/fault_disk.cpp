@@ -160,6 +160,7 @@ ssize_t FaultDisk::pwrite(int file, const void* from, size_t count, off_t offset
   return fail(EIO);
 }
 
+int FaultDisk::start_writeback(int file, off_t offset, off_t count) { return inner_.start_writeback(file, offset, count); }  // a wish only
 int FaultDisk::fsync(int file) {
   const Fate fate = begin(Call::fsync, file);
   if (!fate.hit) return inner_.fsync(file);

@@ -78,6 +78,7 @@ class FaultDisk final : public FileSystem {
   ssize_t pread(int file, void* into, size_t count, off_t offset) override;
   ssize_t pwrite(int file, const void* from, size_t count, off_t offset) override;
   int fsync(int file) override;
+  int start_writeback(int file, off_t offset, off_t count) override;
   int mkdirat(int directory, const std::string& name, mode_t mode) override;
   int linkat(int from, const std::string& old_name, int to, const std::string& new_name, int flags) override;
   int renameat2(int from, const std::string& old_name, int to, const std::string& new_name, unsigned flags) override;

@@ -22,6 +22,7 @@ ssize_t SimFiles::pread(int file, void* into, size_t count, off_t offset) {
 ssize_t SimFiles::pwrite(int file, const void* from, size_t count, off_t offset) {
   return call("pwrite", {}, [&] { return below_.pwrite(file, from, count > 1 ? count / 2 : count, offset); });
 }
+int SimFiles::start_writeback(int file, off_t offset, off_t count) { return below_.start_writeback(file, offset, count); }
 int SimFiles::fsync(int file) {
   return call("fsync", {}, [&] { return below_.fsync(file); });
 }
