@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Runs a `ls --json --digest` over checkpoints that stock PyTorch wrote and compares every value with what it must be.
+"""Runs a `ls --json --digest` over checkpoints that stock PyTorch, and older versions of ours, wrote and compares every value with what it must be.
 
-Fixtures   DATA/<release>/<fixture>/ckpt, or each *.pt in it, with expected.json beside it: what is printed must equal its entries.
+Fixtures   DATA/<torch-release or tessera-version>/<fixture>/ckpt, or each *.pt in it, with expected.json beside it: what is printed must equal its entries.
            DATA/minimal/<variant> against DATA/minimal/expected.json.
 Hostile    DATA/hostile/<case>, with cases.json: what must be refused ends with an exit code other than 0 and a line
            "…: error: …", within the deadline, in bounded memory, without a crash; what must be accepted is.
@@ -91,7 +91,7 @@ def tests(command, data):
                 yield f"hostile/{name}", lambda path=hostile / name: entries_of(command, path)
     for metadata in sorted(data.glob("minimal/*/.metadata")):
         yield f"minimal/{metadata.parent.name}", lambda m=metadata: check_accepted(command, m.parent, m.parent.parent / "expected.json")
-    for expected in sorted(data.glob("torch-*/*/expected.json")):
+    for expected in sorted([*data.glob("torch-*/*/expected.json"), *data.glob("tessera-*/*/expected.json")]):
         name = f"{expected.parent.parent.name}/{expected.parent.name}"
         files = sorted((expected.parent / "ckpt").glob("*.pt"))
         for path in files or [expected.parent / "ckpt"]:
