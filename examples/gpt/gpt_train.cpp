@@ -101,7 +101,7 @@ class Saver {
 void leave(const Job& job, Saver& saver, int64_t step, double loss, tessera::State& state, tessera::Deadline deadline) {
   if (job.rank() == 0)
     say("stop step=%lld: told to go, %.1f s left", static_cast<long long>(step), static_cast<double>(deadline.remaining().count()) / 1e3);
-  saver.finish();
+  saver.finish(deadline);
   saver.steps().async_save(step, state, {.save = {.metrics = {{"loss", loss}}}});
   const bool saved = saver.finish(deadline);
   if (job.rank() == 0) say("stop step=%lld: %s", static_cast<long long>(step), saved ? "saved" : "no time to save, the step before stands");

@@ -4,6 +4,7 @@
 //   for (...) {
 //     ...
 //     if (const auto deadline = stop.on_any_rank(job)) {
+//       steps.finish(*deadline);                  // what is under way
 //       steps.async_save(n, train);
 //       return steps.finish(*deadline) ? 0 : 1;   // published by then, or the step before still stands
 //     }
