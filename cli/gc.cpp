@@ -87,7 +87,7 @@ Output gc(const GcCommand& command) {
   const ReclaimOptions options{.older_than = age_named(command.older_than), .dry_run = command.dry_run};
   if (!storage->exists("")) refuse_no_root(*storage, path);
   const ReclaimReport reclaimed = reclaim(*storage, "", options);
-  const RetentionReport retained = retain(storage, rules, {}, {.dry_run = command.dry_run});
+  const RetentionReport retained = retain(storage, rules, {}, {.dry_run = command.dry_run, .depth = Depth::every_byte});
   Output output{removed_text(path, reclaimed, retained, command.dry_run)};
   if (output.text.empty()) output.text = "nothing to remove in " + printable(path) + "\n";
   if (!reclaimed.warnings.empty() || !retained.warnings.empty()) output.exit_code = exit_differs;

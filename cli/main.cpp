@@ -80,7 +80,7 @@ int run(int argc, char** argv) {
   convert_app->add_option("--memory", conversion.options.memory_bytes, "How much memory the work may take")
       ->transform(CLI::AsSizeValue(false))
       ->default_str("256MiB");
-  convert_app->add_flag("--replace", replace, "Replace what stands at DST");
+  convert_app->add_flag("--replace", replace, "Replace the checkpoint or file at DST; never a root of steps or other files");
   convert_app->callback([&] {
     command = [&] {
       conversion.options.replace = replace ? Replace::exchange : Replace::never;

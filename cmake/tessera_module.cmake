@@ -1,4 +1,4 @@
-# tessera_module(NAME USES … SOURCES … TESTS … LINK … TEST_USES … TEST_LINK … [TORCH])
+# tessera_module(NAME USES … SOURCES … TESTS … LINK … TEST_USES … TEST_LINK … [TORCH] [ONE_THREAD])
 # One room of the house: the static library tessera_NAME, and NAME_test when it has tests.
 #   USES       rooms that its files may include; tools/check_includes.py holds every #include against this line
 #   SOURCES    .cpp files; none makes a header-only room
@@ -6,7 +6,7 @@
 #   TESTS      *_test.cpp files; they may include USES, the room itself and TEST_USES
 #   TORCH      links LibTorch; without TESSERA_TORCH the room is left out
 function(tessera_module name)
-  cmake_parse_arguments(M "TORCH" "" "USES;SOURCES;TESTS;LINK;TEST_USES;TEST_LINK" ${ARGN})
+  cmake_parse_arguments(M "TORCH;ONE_THREAD" "" "USES;SOURCES;TESTS;LINK;TEST_USES;TEST_LINK" ${ARGN})
   if(M_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "tessera_module(${name}): unknown words ${M_UNPARSED_ARGUMENTS}")
   endif()
@@ -35,13 +35,21 @@ function(tessera_module name)
     target_link_libraries(tessera_${name} ${kind} tessera_libtorch_headers)
   endif()
   if(M_TESTS AND TESSERA_TESTS)
-    tessera_test(${name}_test SOURCES ${M_TESTS} USES ${name} ${M_TEST_USES} LINK ${M_TEST_LINK})
+    set(one_thread)
+    if(M_ONE_THREAD)
+      set(one_thread ONE_THREAD)
+    endif()
+    tessera_test(${name}_test SOURCES ${M_TESTS} USES ${name} ${M_TEST_USES} LINK ${M_TEST_LINK} ${one_thread})
   endif()
 endfunction()
 
-# tessera_test(NAME SOURCES … USES … LINK … [TIMEOUT seconds]): one GoogleTest program, one ctest entry.
+# tessera_test(NAME SOURCES … USES … LINK … [TIMEOUT seconds] [ONE_THREAD]): one GoogleTest program, one ctest entry.
+#   ONE_THREAD  no threads meet in it, so that TSan has nothing to say about it and its build leaves it out
 function(tessera_test name)
-  cmake_parse_arguments(T "" "TIMEOUT" "SOURCES;USES;LINK" ${ARGN})
+  cmake_parse_arguments(T "ONE_THREAD" "TIMEOUT" "SOURCES;USES;LINK" ${ARGN})
+  if(T_ONE_THREAD AND TESSERA_SANITIZE MATCHES "thread")
+    return()
+  endif()
   add_executable(${name} ${T_SOURCES})
   tessera_compile_options(${name})
   foreach(room IN LISTS T_USES)

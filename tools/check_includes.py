@@ -40,7 +40,7 @@ def modules(cmake_text):
         for word in words[1:]:
             if word in SECTIONS:
                 current = word
-            elif word == "TORCH":
+            elif word in ("TORCH", "ONE_THREAD"):
                 current = None
             elif current is not None:
                 sections[current].append(word)

@@ -5,6 +5,8 @@
 
 #include "tessera/base/digest.h"
 #include "tessera/format/dcp.h"
+#include "tessera/format/sidecar.h"
+#include "tessera/storage/names.h"
 
 namespace tessera {
 namespace {
@@ -22,10 +24,15 @@ std::vector<DirectoryEntry> entries_of_root(const Storage& storage) {
   return std::move(entries).or_throw();
 }
 
-// A directory that hides what is in it may well be a step: whoever looks closer will say what is wrong with it.
+// A directory that hides what is in it may well be a step, and so may one that lost its `.metadata` and not its sidecar: whoever looks
+// closer will say what is wrong with it. One that a save is still moving up into has a staging directory in it.
 bool may_be_step(const Storage& storage, const Path& directory) {
-  const auto there = capture([&] { return storage.exists(directory + "/" + format::metadata_file); });
-  return !there || *there.value;
+  const auto is_one = capture([&] {
+    if (storage.exists(directory + "/" + format::metadata_file)) return true;
+    if (!storage.exists(directory + "/" + format::sidecar_file)) return false;
+    return std::ranges::none_of(storage.list(directory), [](const DirectoryEntry& entry) { return is_staging_name(entry.name); });
+  });
+  return !is_one || *is_one.value;
 }
 
 }  // namespace

@@ -81,6 +81,12 @@ Standing prepare_target(Storage& storage, const Path& target, Replace replace) {
   reclaim_inside(storage, target);
   const Standing standing = standing_at(storage, target);
   if (replace == Replace::never && standing.kind != Standing::Kind::nothing) throw taken(standing, target);
+  if (standing.kind == Standing::Kind::files) {
+    throw Error({.code = Code::exists,
+                 .what = "a directory that is no checkpoint is there, and is not replaced",
+                 .file = target,
+                 .hint = "choose another place, or remove it yourself"});
+  }
   return standing;
 }
 

@@ -49,10 +49,10 @@ std::set<Step> kept(const std::vector<StepFacts>& steps, const Retention& rules,
   return keep;
 }
 
-StepFacts facts_of(const std::shared_ptr<const Storage>& storage, Step step, bool pinned) {
+StepFacts facts_of(const std::shared_ptr<const Storage>& storage, Step step, bool pinned, Depth depth) {
   StepFacts facts{.step = step, .sound = false, .pinned = pinned};
   const auto looked = capture([&] {
-    const VerifyReport report = verify(storage, step_name(step), {.depth = Depth::names_and_sizes});
+    const VerifyReport report = verify(storage, step_name(step), {.depth = depth});
     facts.sound = report.damage.empty();
     facts.metrics = report.metrics;
   });
@@ -71,7 +71,7 @@ std::vector<StepFacts> facts_of_all(const std::shared_ptr<const Storage>& storag
     StepFacts facts{.step = *step, .pinned = pinned.contains(*step)};
     const bool counts = sound < std::max(rules.keep_last, 1) || rules.keep_best || *step == published;
     if (options.looks_at) options.looks_at(*step);
-    if (counts || !stays(facts, rules)) facts = facts_of(storage, *step, facts.pinned);
+    if (counts || !stays(facts, rules)) facts = facts_of(storage, *step, facts.pinned, counts ? options.depth : Depth::names_and_sizes);
     sound += facts.sound;
     all.push_back(std::move(facts));
   }
@@ -96,6 +96,10 @@ std::vector<Step> expired(const std::vector<StepFacts>& steps, const Retention& 
   const bool in_doubt =
       published && std::ranges::none_of(steps, [&](const StepFacts& facts) { return facts.step == *published && facts.sound; });
   if (in_doubt) return go;
+  // A metric that no step has is a slip, and no order to remove all but the newest.
+  if (rules.keep_best &&
+      std::ranges::none_of(steps, [&](const StepFacts& facts) { return facts.metrics.contains(rules.keep_best->metric); }))
+    return go;
   const std::set<Step> keep = kept(steps, rules, published);
   for (const StepFacts& facts : steps) {
     if (!keep.contains(facts.step)) go.push_back(facts.step);
@@ -113,6 +117,8 @@ RetentionReport retain(const std::shared_ptr<Storage>& storage, const Retention&
     if (one.sound) continue;
     report.warnings.push_back(step_name(one.step) + " is damaged or cannot be read: it is kept, and counts for no rule");
   }
+  if (rules.keep_best && std::ranges::none_of(facts, [&](const StepFacts& one) { return one.metrics.contains(rules.keep_best->metric); }))
+    report.warnings.push_back("no step has the metric '" + rules.keep_best->metric + "': nothing is removed");
   for (const Step step : expired(facts, rules, published)) {
     const auto removed = capture([&] {
       if (options.looks_at) options.looks_at(step);

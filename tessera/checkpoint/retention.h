@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "tessera/checkpoint/catalog.h"
+#include "tessera/checkpoint/verify.h"
 
 namespace tessera {
 
@@ -45,6 +46,7 @@ std::vector<Step> expired(const std::vector<StepFacts>& steps, const Retention& 
 
 struct RetainOptions {
   bool dry_run = false;                          // removes nothing
+  Depth depth = Depth::names_and_sizes;          // how deep to look at the steps that stay for being the newest
   std::function<void(Step step)> looks_at = {};  // told before a step is looked at or removed: others may wait meanwhile
 };
 struct RetentionReport {

@@ -257,7 +257,14 @@ std::vector<std::string> others(const Storage& storage, const Path& directory, c
 
 void verify_dcp(const std::shared_ptr<const Storage>& storage, const Path& path, const VerifyOptions& options, VerifyReport& report) {
   const auto head = capture([&] { return read_head(*storage, path, options.limits); });
-  if (!head && head.fault.code == Code::not_found) throw Error(head.fault);
+  if (!head && head.fault.code == Code::not_found) {
+    if (!storage->exists(below(path, format::sidecar_file))) throw Error(head.fault);
+    report.has_sidecar = true;
+    report.damage.push_back({{.code = Code::corrupt,
+                              .what = "missing, though the sidecar beside it says that it was published",
+                              .file = below(path, format::metadata_file)}});
+    return;
+  }
   const auto opened = capture([&] { return open_with(storage, path, Outcome(head).or_throw(), {.limits = options.limits}); });
   if (!opened) {
     report.damage.push_back({opened.fault});

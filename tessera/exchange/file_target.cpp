@@ -1,5 +1,8 @@
+#include <algorithm>
+
 #include "tessera/base/digest.h"
 #include "tessera/exchange/target.h"
+#include "tessera/format/dcp.h"
 
 namespace tessera {
 namespace {
@@ -16,9 +19,20 @@ void staged(Storage& storage, const Path& staging, const std::function<void()>& 
 }  // namespace
 
 void refuse_taken(const Storage& storage, const Path& target, Replace replace) {
-  if (replace != Replace::never || !storage.exists(target)) return;
+  if (!storage.exists(target)) return;
   const auto entries = capture([&] { return storage.list(target); });
   if (entries && entries.value->empty()) return;
+  if (replace != Replace::never) {
+    // A file, or a checkpoint of either kind, may go. A root of steps, or somebody's other files, may not.
+    const auto marks_a_checkpoint = [](const DirectoryEntry& entry) {
+      return entry.name == format::metadata_file || entry.name == "__0.metadata" || entry.name.ends_with(".safetensors");
+    };
+    if (!entries || std::ranges::any_of(*entries.value, marks_a_checkpoint)) return;
+    throw Error({.code = Code::exists,
+                 .what = "a directory that is no checkpoint is there, and is not replaced",
+                 .file = target,
+                 .hint = "choose another place, or remove it yourself"});
+  }
   throw Error(
       {.code = Code::exists, .what = "something is there already", .file = target, .hint = "choose another place, or --replace it"});
 }
