@@ -26,8 +26,9 @@ Slab SlabRing::acquire() {
     if (state.stopped) throw Error(*state.stopped);
     if (state.free.empty()) {
       state.free.reserve(state.all.size() + 1);  // so that giving back needs no memory and cannot fail
-      state.all.emplace_back(static_cast<std::byte*>(::operator new(static_cast<size_t>(slab_bytes_), alignment)));
-      data = state.all.back().get();
+      std::unique_ptr<std::byte, Aligned> made(static_cast<std::byte*>(::operator new(static_cast<size_t>(slab_bytes_), alignment)));
+      data = made.get();
+      state.all.push_back(std::move(made));
     } else {
       data = state.free.back();
       state.free.pop_back();
