@@ -1,5 +1,7 @@
 #include "tessera/checkpoint/checkpoints.h"
 
+#include <cerrno>
+
 #include "tessera/checkpoint/place.h"
 #include "tessera/comm/on_every_rank.h"
 
@@ -20,7 +22,7 @@ void refuse_damaged(const std::shared_ptr<const Storage>& storage, const Path& d
 // A step that could not be looked at may well be sound.
 bool says_nothing_of_the_step(const Fault& fault) {
   switch (fault.code) {
-    case Code::io:
+    case Code::io: return fault.os_errno != 0 && fault.os_errno != ELOOP;  // a link, or no regular file, is damage for good
     case Code::no_memory:
     case Code::no_space:
     case Code::timeout:

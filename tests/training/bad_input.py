@@ -104,7 +104,9 @@ def cases(args, scratch):
         content = metadata.read_bytes()
         if content.count(b"ctorch\nfloat32\n") != 1:
             raise Wrong("the dtype is not written once")
-        metadata.write_bytes(content.replace(b"ctorch\nfloat32\n", b"ctorch\nfloat16\n"))
+        # As one without a sidecar, or the change would be found before its meaning.
+        metadata.write_bytes(content.replace(b"ctorch\nfloat32\n", b"ctorch\nfloat16\n").replace(b"tessera/1 ", b"tessera/0 "))
+        (copy / "step-00000004" / ".tessera").unlink()
         return same_error(args, 3, resume_in(copy), "float16 in the checkpoint and float32 here")
 
     def unreadable_file():
@@ -125,7 +127,7 @@ def cases(args, scratch):
         at = content.rindex(b"archive/data/0", 0, len(content) // 2) + 200
         content[at] ^= 1
         data.write_bytes(content)
-        return same_error(args, 2, resume_in(copy), "CRC-32", "__0_0.distcp at byte")
+        return same_error(args, 2, resume_in(copy), "are not those that were published", "__0_0.distcp at byte")
 
     def read_only_on_one_rank():
         # A wrapper that makes the root read-only for rank 1 alone: a mount namespace of its own.
