@@ -1,6 +1,6 @@
-// tessera/checkpoint/catalog.h: which steps a root holds. A step is a directory `step-%08d` with a `.metadata`, or with a sidecar that says it had one; all else
-// in a root (staging, trash, other people's files) is no step and is never touched. A step is pinned, which keeps it from retention, by an
-// empty file `step-%08d.pinned` beside it, which a person may make and remove as well.
+// tessera/checkpoint/catalog.h: which steps a root holds. A step is a directory `step-%08d` with a `.metadata`, or with a sidecar that says
+// it had one; all else in a root (staging, trash, other people's files) is no step and is never touched. A step is pinned, which keeps it
+// from retention, by an empty file `step-%08d.pinned` beside it, which a person may make and remove as well.
 #pragma once
 
 #include <cstdint>
