@@ -90,6 +90,7 @@ format-check: setup  ## fail if clang-format would change a file
 bench: release  ## print today's ratios against the peers
 	@$(PYTHON) bench/bench.py --build build/release
 	@$(PYTHON) bench/convert_bench.py --build build/release
+	@mkdir -p build/bench/safety && build/release/bench/safety_bench --dir build/bench/safety
 
 clean:  ## remove what was built; .venv stays
 	rm -rf build
