@@ -19,8 +19,8 @@
 
 namespace tessera {
 
-// How much of a file one digest covers: small enough to stay in cache between checksum, digest and write; larger costs more where a part of a
-// tensor is read, smaller costs more in the sidecar.
+// How much of a file one digest covers: it stays in cache between checksum, digest and write. Larger costs more where a part of a tensor is
+// read, smaller costs more in the sidecar.
 inline constexpr int64_t block_bytes = int64_t{1} << 20;
 // A head is a few hundred bytes: it stands in two blocks at most.
 inline constexpr int held_blocks = 2;
