@@ -2,11 +2,10 @@
 
 #include "tessera/checkpoint/catalog.h"
 #include "tessera/format/dcp.h"
+#include "tessera/storage/names.h"
 
 namespace tessera {
 namespace {
-
-Path below(const Path& directory, const std::string& name) { return directory.empty() ? name : directory + "/" + name; }
 
 Error bad(std::string what, const std::string& file) { return Error({.code = Code::corrupt, .what = std::move(what), .file = file}); }
 

@@ -5,23 +5,21 @@
 
 #include "tessera/checkpoint/safetensors_manifest.h"
 #include "tessera/format/dcp.h"
+#include "tessera/storage/names.h"
 
 namespace tessera {
 namespace {
-
-Path below(const Path& directory, const std::string& name) { return directory.empty() ? name : directory + "/" + name; }
 
 std::string rank_metadata_file(int rank) { return "__" + std::to_string(rank) + ".metadata"; }
 
 bool is_directory(const Storage& storage, const Path& path) {
   if (path.empty()) return true;
-  const size_t slash = path.rfind('/');
-  const Path parent = slash == std::string::npos ? "" : path.substr(0, slash);
-  const std::string name = path.substr(slash == std::string::npos ? 0 : slash + 1);
-  const auto entries = capture([&] { return storage.list(parent); });
+  const auto [parent, name] = split(path);
+  const auto entries = capture([&, &parent = parent] { return storage.list(parent); });
   // Where the parent cannot be listed, it is tried.
   if (!entries) return bool(capture([&] { return storage.list(path); }));
-  return std::ranges::any_of(*entries.value, [&](const DirectoryEntry& entry) { return entry.name == name && entry.is_directory; });
+  return std::ranges::any_of(*entries.value,
+                             [&, &name = name](const DirectoryEntry& entry) { return entry.name == name && entry.is_directory; });
 }
 
 bool is_safetensors(const ByteSource& file) {
@@ -48,12 +46,10 @@ Manifest manifest_of(const format::TorchFile& content, const std::string& file) 
   return manifest;
 }
 
-std::string last_name(const Path& path) { return path.substr(path.rfind('/') + 1); }
-
 Opened open_torch_file(const Storage& storage, const Path& path, const OpenOptions& options) {
   std::shared_ptr<const ByteSource> file = storage.open(path);
   format::TorchFile content = format::read_torch_file(*file, options.limits);
-  Manifest manifest = manifest_of(content, last_name(path));
+  Manifest manifest = manifest_of(content, split(path).name);
   return {Format::torch_save, std::move(manifest), torch_items(std::move(file), std::move(content))};
 }
 
@@ -110,9 +106,8 @@ Opened open_at(std::shared_ptr<const Storage> storage, const Path& path, const O
     }
     case Format::safetensors: {
       const bool one = !is_directory(*storage, path);
-      const size_t slash = path.rfind('/');
-      const Path directory = !one ? path : slash == std::string::npos ? "" : path.substr(0, slash);
-      Manifest manifest = one ? safetensors_manifest(*storage, directory, {last_name(path)}, false, options.limits)
+      const Path directory = one ? split(path).parent : path;
+      Manifest manifest = one ? safetensors_manifest(*storage, directory, {split(path).name}, false, options.limits)
                               : safetensors_manifest(*storage, directory, safetensors_files(*storage, directory), true, options.limits);
       return {Format::safetensors, std::move(manifest), raw_items(std::move(storage), directory)};
     }

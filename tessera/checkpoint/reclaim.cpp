@@ -17,8 +17,6 @@ using Time = std::chrono::system_clock::time_point;
 // place any more, and whoever takes the moves back after a crash still finds it.
 constexpr const char* withdrawn_metadata = "withdrawn.metadata";
 
-Path below(const Path& directory, const std::string& name) { return directory.empty() ? name : directory + "/" + name; }
-
 bool is_leftover(const DirectoryEntry& entry) { return entry.is_directory && is_leftover_name(entry.name); }
 
 struct Content {

@@ -6,14 +6,13 @@
 
 #include "tessera/base/checked.h"
 #include "tessera/format/safetensors.h"
+#include "tessera/storage/names.h"
 
 namespace tessera {
 namespace {
 
 constexpr const char* file_ending = ".safetensors";
 constexpr const char* index_ending = ".safetensors.index.json";
-
-Path below(const Path& directory, const std::string& name) { return directory.empty() ? name : directory + "/" + name; }
 
 std::optional<std::string> index_in(const Storage& storage, const Path& directory) {
   std::optional<std::string> index;

@@ -18,10 +18,6 @@ std::string save_id_of(const Storage& storage, const Path& directory, const Byte
   return capture([&] { return format::decode_metadata(metadata).save_id; }).value.value_or("");
 }
 
-bool is_of_unfinished_save(const DirectoryEntry& entry) {
-  return entry.is_directory && (is_staging_name(entry.name) || is_trash_name(entry.name));
-}
-
 }  // namespace
 
 Standing standing_at(const Storage& storage, const Path& directory) {

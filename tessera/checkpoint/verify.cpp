@@ -8,6 +8,7 @@
 
 #include "tessera/checkpoint/place.h"
 #include "tessera/format/dcp.h"
+#include "tessera/storage/names.h"
 
 namespace tessera {
 namespace {
@@ -16,8 +17,6 @@ constexpr int most_threads = 256;
 constexpr size_t most_named = 16;     // keys of one damage
 constexpr size_t most_damage = 1000;  // of one file
 constexpr int64_t piece_bytes = int64_t{1} << 20;
-
-Path below(const Path& directory, const std::string& name) { return directory.empty() ? name : directory + "/" + name; }
 
 // The ranges of one file that somebody's data lies in.
 struct Range {
@@ -287,8 +286,7 @@ void verify_other(const std::shared_ptr<const Storage>& storage, const Path& pat
   const int ranks = report.format == Format::dcp_rank_local ? rank_local_ranks(*storage, path) : 1;
   const bool one_file =
       report.format == Format::torch_save || (report.format == Format::safetensors && capture([&] { storage->open(path); }));
-  const size_t slash = path.rfind('/');
-  const Path directory = !one_file ? path : slash == std::string::npos ? "" : path.substr(0, slash);
+  const Path directory = one_file ? split(path).parent : path;
   for (int rank = 0; rank < ranks; ++rank) {
     const auto opened = capture([&] { return open_at(storage, path, {.rank = rank, .limits = options.limits}); });
     if (!opened) {

@@ -65,8 +65,7 @@ bool exchange(const LocalRoot& root, const Path& staging, const Path& target, co
     if (unsupported && back) return false;
     throw Error(unsupported ? os_fault(errno, "move back", staging) : os_fault(why, "exchange", target));
   }
-  const Path parent = split(staging).parent;
-  const auto allowed = capture([&] { ask(may_replace, parent.empty() ? trash.name : parent + "/" + trash.name); });
+  const auto allowed = capture([&] { ask(may_replace, below(split(staging).parent, trash.name)); });
   if (!allowed) {
     swap_back(trash, to);
     rename_slot(trash, from);
@@ -101,12 +100,11 @@ void commit_beside(const LocalRoot& root, const Path& staging, const Path& targe
 void replace_with_gap(const LocalRoot& root, const Path& staging, const Path& target, const MayReplace& may_replace) {
   const Slot from = slot_of(root, staging);
   const Slot to = slot_of(root, target);
-  const Path parent = split(target).parent;
   const std::string name = aside_name();
   const Slot aside = sibling(root, target, name);
   if (!rename_slot(to, aside)) throw Error(os_fault(errno, "move aside", target));
   const auto moved = capture([&] {
-    ask(may_replace, parent.empty() ? name : parent + "/" + name);
+    ask(may_replace, below(split(target).parent, name));
     if (!rename_slot(from, to)) throw Error(os_fault(errno, "rename", target));
   });
   if (!moved) {
@@ -123,9 +121,7 @@ void commit_inside(const LocalRoot& root, const Path& staging, const Path& targe
   const Descriptor to = open_directory(root, target);
   const Descriptor from = open_directory(root, staging);
   // Another save may be staging here as well: whoever comes second finds the first one's files.
-  if (!std::ranges::all_of(entries_of(to, target), [](const DirectoryEntry& entry) {
-        return entry.is_directory && (is_staging_name(entry.name) || is_trash_name(entry.name));
-      })) {
+  if (!std::ranges::all_of(entries_of(to, target), is_of_unfinished_save)) {
     refuse(target, "something is there already, and a directory whose parent is closed to us cannot be replaced",
            "choose another place, or empty this one; tessera gc removes what a save that was cut short left here");
   }

@@ -32,8 +32,6 @@ bool closed_to_rename(const Descriptor& inner, const Descriptor& outer, const Pa
   return in.st_dev != out.st_dev || inner.files().is_mount(inner.number());
 }
 
-Path below(const Path& directory, const std::string& name) { return directory.empty() ? name : directory + "/" + name; }
-
 std::chrono::system_clock::time_point time_of(const timespec& time) {
   const auto since_epoch = std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
   return std::chrono::system_clock::time_point(std::chrono::duration_cast<std::chrono::system_clock::duration>(since_epoch));

@@ -42,6 +42,10 @@ void refuse_own_names(const Path& target) {
   }
 }
 
+bool is_of_unfinished_save(const DirectoryEntry& entry) {
+  return entry.is_directory && (is_staging_name(entry.name) || is_trash_name(entry.name));
+}
+
 std::vector<std::string> names_of(const Path& path) {
   std::vector<std::string> names;
   if (path.empty()) return names;
@@ -62,5 +66,7 @@ Split split(const Path& path) {
   if (slash == std::string::npos) return {"", path};
   return {path.substr(0, slash), path.substr(slash + 1)};
 }
+
+Path below(const Path& directory, const std::string& name) { return directory.empty() ? name : directory + "/" + name; }
 
 }  // namespace tessera

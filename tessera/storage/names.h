@@ -19,6 +19,8 @@ std::string aside_name();
 bool is_staging_name(const std::string& name);
 bool is_aside_name(const std::string& name);
 bool is_trash_name(const std::string& name);
+// True for a directory of either kind: what a place may hold that is free all the same.
+bool is_of_unfinished_save(const DirectoryEntry& entry);
 
 // True for a name that only a save gives: staging or trash with an id as random_id() makes it. Narrower than the two above,
 // for whoever is to remove what it matches.
@@ -35,5 +37,7 @@ struct Split {
   std::string name;
 };
 Split split(const Path& path);
+// The other way round: {"a/b", "c"} → "a/b/c"; {"", "c"} → "c".
+Path below(const Path& directory, const std::string& name);
 
 }  // namespace tessera

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "tessera/base/guarded.h"
+#include "tessera/storage/names.h"
 
 namespace tessera {
 namespace {
@@ -59,10 +60,9 @@ Proof write_shards_staged(const RankWrites& writes, const Described& state, Stor
     if (work.check) work.check();
   };
   StateShards source(state);
-  BlockFile file(storage.create(directory.empty() ? writes.file : directory + "/" + writes.file), places_of(writes, source),
-                 [&](int64_t bytes) {
-                   if (work.progress) work.progress(bytes, writes.file_bytes);
-                 });
+  BlockFile file(storage.create(below(directory, writes.file)), places_of(writes, source), [&](int64_t bytes) {
+    if (work.progress) work.progress(bytes, writes.file_bytes);
+  });
   Belt belt;
   Outcome<int64_t> written;
   std::jthread writer([&] {  // joined whatever happens

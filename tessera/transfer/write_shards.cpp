@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "tessera/format/item.h"
+#include "tessera/storage/names.h"
 
 namespace tessera {
 namespace {
@@ -77,7 +78,7 @@ Proof write_shards(const RankWrites& writes, ShardSource& source, Storage& stora
     if (progress) progress(bytes, writes.file_bytes);
   };
   SlabRing ring(least_slabs, block_bytes);
-  BlockFile file(storage.create(directory.empty() ? writes.file : directory + "/" + writes.file), places_of(writes, source), written);
+  BlockFile file(storage.create(below(directory, writes.file)), places_of(writes, source), written);
   BlockCutter cutter(ring, true, [&](Block block) { file.take(std::move(block)); });
   cut_shards(writes, source, cutter);
   const int64_t length_bytes = file.close();
