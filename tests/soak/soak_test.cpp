@@ -3,6 +3,7 @@
 // fifths.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <malloc.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -34,7 +35,9 @@ int64_t state_mib() {
   return given ? std::max(10L, std::strtol(given, nullptr, 10)) : 10;
 }
 
+// What free() keeps for the next malloc() is handed back first: it comes and goes with the order of the threads.
 int64_t resident_bytes() {
+  ::malloc_trim(0);
   int64_t pages = 0;
   int64_t resident = 0;
   std::ifstream("/proc/self/statm") >> pages >> resident;
@@ -128,6 +131,7 @@ Tally soak(const std::string& root, int64_t budget_bytes, uint64_t seed) {
       const auto all = on_every_rank_bytes(comm, Phase::check, [&] { return Bytes{std::byte{lost}}; });
       if (talks) {
         for (const Bytes& one : all) tally.lost += one.front() != std::byte{0};
+        disk.forget();
         if (step == 60) {
           resident_early = resident_bytes();
           descriptors_early = descriptors();
@@ -139,7 +143,7 @@ Tally soak(const std::string& root, int64_t budget_bytes, uint64_t seed) {
     }
     if (talks) {
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // which keep what was freed
-      EXPECT_LE(resident_bytes() - resident_early, 16 * mib) << "memory grows";
+      EXPECT_LE(resident_bytes() - resident_early, 4 * mib) << "memory grows";
 #endif
       EXPECT_LE(descriptors(), descriptors_early) << "descriptors leak";
     }

@@ -48,6 +48,10 @@ void FaultDisk::add(Rule rule) {
 std::vector<Operation> FaultDisk::operations() const {
   return state_.with([](State& state) { return state.operations; });
 }
+void FaultDisk::forget() {
+  state_.with([](State& state) { std::vector<Operation>().swap(state.operations); });
+}
+
 std::string FaultDisk::hit() const {
   return state_.with([](State& state) { return state.hit; });
 }

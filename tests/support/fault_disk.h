@@ -68,8 +68,10 @@ class FaultDisk final : public FileSystem {
  public:
   explicit FaultDisk(FileSystem& inner) : inner_(inner) {}
   void add(Rule rule);
-  // All operations so far, in order.
+  // All operations so far, or since forget(), in order.
   std::vector<Operation> operations() const;
+  // Lets go of the record, which grows with every operation.
+  void forget();
   // The first operation that a rule hit; "" while none was.
   std::string hit() const;
 
