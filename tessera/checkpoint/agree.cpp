@@ -61,17 +61,21 @@ class Agreeing {
       proposal.held = cache_.mine->plan;
       return proposal;
     }
-    table_ = layout_table(*mine_, comm_.size());
-    if (table_) proposal.table = digest_of(*table_);
+    if (const auto table = layout_table(*mine_, comm_.size())) proposal.table = digest_of(*table);
     proposal.rank_local = rank_local_objects(*mine_);
     return proposal;
   }
 
   // On the leader: one way for all.
-  std::vector<Bytes> answer(const std::vector<Proposal>& all) {
-    shapes_.clear();
-    for (const Proposal& proposal : all) shapes_.push_back(proposal.shape);
+  std::vector<Bytes> answer(std::vector<Proposal> all) {
     check_options(all);
+    shapes_.clear();
+    for (size_t r = 0; r < all.size(); ++r) {
+      shapes_.push_back(all[r].shape);
+      if (!all[r].held || !cache_.whole || all[r].held != cache_.whole->name) continue;
+      all[r].table = cache_.whole->table;
+      if (all[r].table) all[r].rank_local = cache_.whole->rank_local[r];
+    }
     const auto alike = [&](auto member) {
       return std::ranges::all_of(all, [&](const Proposal& proposal) { return proposal.*member == all.front().*member; });
     };
@@ -111,7 +115,9 @@ class Agreeing {
       encoded.push_back(encode(proposal.rank_local));
     }
     // Whatever is wrong with the plan is found here, and told as one error.
-    keep_whole(plan_from(*table_, rank_local, random_id()));
+    keep_whole(plan_from(table(), rank_local, random_id()));
+    cache_.whole->table = all.front().table;
+    cache_.whole->rank_local = std::move(rank_local);
     return std::vector<Bytes>(all.size(), encode_orders(Planned::derived, encode_list(encoded)));
   }
 
@@ -166,8 +172,11 @@ class Agreeing {
     if (comm_.rank() == 0) return cache_.whole->plan.ranks.front();
     if (orders.planned != Planned::derived) return decode_rank_writes(orders.rest);
     const auto rank_local = decode_each(decode_list(orders.rest), decode_description);
-    return plan_from(*table_, rank_local, orders.save_id).ranks.at(static_cast<size_t>(comm_.rank()));
+    return plan_from(table(), rank_local, orders.save_id).ranks.at(static_cast<size_t>(comm_.rank()));
   }
+
+  // Of this rank, whose tensors have layouts.
+  LayoutTable table() const { return layout_table(*mine_, comm_.size()).value(); }
 
   Comm& comm_;
   const std::function<const Described&()>& describe_;
@@ -175,7 +184,6 @@ class Agreeing {
   PlanCache& cache_;
   const Described* mine_ = nullptr;
   Digest shape_ = {};
-  std::optional<LayoutTable> table_;  // where no plan is kept
   std::vector<Digest> shapes_;        // on the leader: of every rank
 };
 

@@ -26,6 +26,9 @@ struct PlanCache {
     Digest name;
     int64_t total_bytes = 0;
     SavePlan plan;
+    // What ranks that keep their part need not say again when another one's shape changed.
+    std::optional<Digest> table = {};          // of the layouts, where all ranks' are equal
+    std::vector<Description> rank_local = {};  // by rank: objects that the table has not
   };
   std::optional<Whole> whole = {};  // on the leader
 };
