@@ -27,6 +27,8 @@ Digest name_of_plan(const std::vector<Digest>& shapes) {
 }
 
 SavePlan plan_from(const LayoutTable& table, const std::vector<Description>& rank_local, const std::string& save_id) {
+  if (rank_local.size() != static_cast<size_t>(table.ranks))
+    throw Error({.code = Code::corrupt, .what = "rank-local objects of another number of ranks"});
   std::vector<Description> ranks;
   for (size_t r = 0; r < rank_local.size(); ++r) {
     ranks.push_back(description_of(table, static_cast<int>(r)));
