@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "tessera/base/io_options.h"
 #include "tessera/comm/comm.h"
 #include "tessera/layout/state_dict.h"
 #include "tessera/storage/storage.h"
@@ -32,6 +33,7 @@ struct SaveOptions {
   // What this rank keeps of its last plan (plan_cache.h): give the same one to each save of a state, and those after the first neither
   // describe it nor plan. Checkpoints has one of its own. Null plans afresh.
   std::shared_ptr<PlanCache> plans = {};
+  IoOptions io = {};
   // Told on this rank when a phase of the save begins: plan, write, publish. What it throws is ignored.
   std::function<void(Phase)> on_phase = {};
 };

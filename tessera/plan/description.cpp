@@ -192,7 +192,8 @@ Description decode_description(std::span<const std::byte> bytes) {
       TensorPart tensor;
       tensor.dtype = in.get<DType>();
       if (tensor.dtype > DType::float4_e2m1fn_x2) throw Error({.code = Code::corrupt, .what = "a message names an unknown dtype"});
-      tensor.sizes = in.get_list<int64_t>();
+      tensor.sizes = Sizes(in.get_count(sizeof(int64_t)));
+      for (int64_t& size : tensor.sizes) size = in.get<int64_t>();
       const size_t dims = tensor.sizes.size();
       // A box of a tensor without dimensions takes no bytes; more than one of it is one too many anyway.
       const size_t count =
