@@ -7,6 +7,7 @@
 
 #include "tessera/base/guarded.h"
 #include "tessera/checkpoint/place.h"
+#include "tessera/checkpoint/plan_cache.h"
 #include "tessera/checkpoint/save_steps.h"
 #include "tessera/comm/on_every_rank.h"
 #include "tessera/transfer/staged_write.h"
@@ -108,6 +109,7 @@ struct BackgroundSaver::Worker {
 
   Comm& comm;
   const std::unique_ptr<Comm> line;
+  const std::shared_ptr<PlanCache> plans = std::make_shared<PlanCache>();
   SlabRing ring;
   std::thread thread;
   std::shared_ptr<PendingSave::State> current;
@@ -131,7 +133,9 @@ PendingSave BackgroundSaver::start(std::shared_ptr<Storage> storage, const Path&
   auto held = std::make_shared<const StateDict>(std::move(state));
   auto mine = std::make_shared<Outcome<Described>>(capture([&] { return describe(*held, worker.comm.rank(), worker.comm.size()); }));
   const auto save = std::make_shared<PendingSave::State>();
-  const auto work = [&worker, save, storage = std::move(storage), target, held, mine, options = options.save,
+  SaveOptions in_background = options.save;
+  if (!in_background.plans) in_background.plans = worker.plans;
+  const auto work = [&worker, save, storage = std::move(storage), target, held, mine, options = std::move(in_background),
                      after = std::move(after)]() mutable {
     auto result = capture([&] { return worker.run(*save, *storage, target, *mine, options, after); });
     mine.reset();

@@ -10,14 +10,18 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "tessera/base/io_options.h"
 #include "tessera/comm/comm.h"
 #include "tessera/layout/state_dict.h"
 #include "tessera/storage/storage.h"
 
 namespace tessera {
+
+struct PlanCache;
 
 struct SaveOptions {
   Replace replace = Replace::never;
@@ -26,12 +30,24 @@ struct SaveOptions {
   // Holds the replicas of each box against each other, by digest, and refuses those that disagree: Error(mismatch) with key, box and
   // ranks. Without it the owner's bytes are saved. Costs one more round and a pass over what more than one rank holds.
   bool compare_replicas = false;
+  // What this rank keeps of its last plan (plan_cache.h): give the same one to each save of a state, and those after the first neither
+  // describe it nor plan. Checkpoints has one of its own. Null plans afresh.
+  std::shared_ptr<PlanCache> plans = {};
+  IoOptions io = {};
   // Told on this rank when a phase of the save begins: plan, write, publish. What it throws is ignored.
   std::function<void(Phase)> on_phase = {};
 };
 
+// How the ranks of a save came to its plan.
+enum class Planned : uint8_t {
+  described,  // each told the leader what it holds, and was told what to write
+  derived,    // each planned for itself, from layouts that are the same on all
+  reused,     // it is the plan of the save before
+};
+
 struct SaveReport {
   std::string save_id;
+  Planned planned = Planned::described;
   int64_t total_bytes = 0;  // of all ranks' files
   int64_t rank_bytes = 0;   // of this rank's
   double seconds = 0;
