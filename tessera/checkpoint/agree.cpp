@@ -26,17 +26,6 @@ Digest name_of_plan(const std::vector<Digest>& shapes) {
   return digest(out.take());
 }
 
-SavePlan plan_from(const LayoutTable& table, const std::vector<Description>& rank_local, const std::string& save_id) {
-  if (rank_local.size() != static_cast<size_t>(table.ranks))
-    throw Error({.code = Code::corrupt, .what = "rank-local objects of another number of ranks"});
-  std::vector<Description> ranks;
-  for (size_t r = 0; r < rank_local.size(); ++r) {
-    ranks.push_back(description_of(table, static_cast<int>(r)));
-    ranks.back().insert(rank_local[r].begin(), rank_local[r].end());
-  }
-  return plan_save(ranks, save_id);
-}
-
 // One rank's side of it, and on the leader everyone's.
 class Agreeing {
  public:
@@ -117,7 +106,7 @@ class Agreeing {
       encoded.push_back(encode(proposal.rank_local));
     }
     // Whatever is wrong with the plan is found here, and told as one error.
-    keep_whole(plan_from(table(), rank_local, random_id()));
+    keep_whole(plan_save(table(), rank_local, random_id()));
     cache_.whole->table = all.front().table;
     cache_.whole->rank_local = std::move(rank_local);
     return std::vector<Bytes>(all.size(), encode_orders(Planned::derived, encode_list(encoded)));
@@ -174,7 +163,7 @@ class Agreeing {
     if (comm_.rank() == 0) return cache_.whole->plan.ranks.front();
     if (orders.planned != Planned::derived) return decode_rank_writes(orders.rest);
     const auto rank_local = decode_each(decode_list(orders.rest), decode_description);
-    return plan_from(table(), rank_local, orders.save_id).ranks.at(static_cast<size_t>(comm_.rank()));
+    return tessera::writes_of(table(), rank_local, comm_.rank());
   }
 
   // Of this rank, whose tensors have layouts.

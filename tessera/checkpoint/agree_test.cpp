@@ -303,7 +303,7 @@ RC_GTEST_PROP(Agree, AnyRowOfSavesHasThePlansThatDescriptionsGive, ()) {
 // The 256 ranks. What a step costs them in words, once the plan is known.
 TEST(Agree, InTheSteadyStateARankSaysADigestAndASmallProof) {
   constexpr int ranks = 256;
-  constexpr int tensors = 4;
+  constexpr int tensors = 32;
   JobState job{.rank_local = std::vector<std::string>(ranks, "stream")};
   for (int t = 0; t < tensors; ++t)
     job.tensors["layers." + std::to_string(t) + ".weight"] = {DType::float32, {ranks, 4}, Grid{{{ranks, 0}}}};

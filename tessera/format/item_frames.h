@@ -1,4 +1,5 @@
 // tessera/format/item_frames.h: item_frame() for many tensors, of which most have few shapes: each is worked out once.
+// Memory      References stay good as long as the cache.
 // Threads     One thread at a time.
 #pragma once
 
@@ -13,10 +14,8 @@ namespace tessera::format {
 
 class ItemFrames {
  public:
-  // The reference is good until the next call.
   const ItemFrame& of(DType dtype, const Sizes& sizes) {
     if (last_ && last_->first.first == dtype && last_->first.second == sizes) return last_->second;
-    if (frames_.size() >= most_shapes) frames_.clear();  // last_ is set anew below
     const auto [found, fresh] = frames_.try_emplace(Shape(dtype, sizes));
     if (fresh) found->second = item_frame(dtype, sizes);
     last_ = &*found;
@@ -35,7 +34,6 @@ class ItemFrames {
       return hash;
     }
   };
-  static constexpr size_t most_shapes = 1 << 16;
   std::unordered_map<Shape, ItemFrame, Hash> frames_;
   const std::pair<const Shape, ItemFrame>* last_ = nullptr;
 };
