@@ -75,6 +75,12 @@ void write_file(Storage& storage, const Path& staging, const char* name, const B
     throw Error({.code = Code::corrupt, .what = "the file is not as long as what was written", .file = name});
 }
 
+const EncodedPlan& encode(const SavePlan& plan, std::optional<EncodedPlan>& kept) {
+  if (kept) format::set_save_id(kept->metadata, plan.manifest.save_id);
+  else kept = EncodedPlan{.metadata = format::encode_metadata(plan.manifest)};
+  return *kept;
+}
+
 }  // namespace
 
 Standing prepare_target(Storage& storage, const Path& target, Replace replace) {
@@ -91,8 +97,10 @@ Standing prepare_target(Storage& storage, const Path& target, Replace replace) {
 }
 
 void publish(const SavePlan& plan, const std::vector<Proof>& proofs, const std::map<std::string, double>& metrics, Storage& storage,
-             const Path& staging, const Path& target, Replace replace, const std::optional<Standing>& replaces) {
-  const Bytes metadata = format::encode_metadata(plan.manifest);
+             const Path& staging, const Path& target, Replace replace, const std::optional<Standing>& replaces,
+             std::optional<EncodedPlan>* encoded) {
+  std::optional<EncodedPlan> of_this_save;
+  const Bytes& metadata = encode(plan, encoded ? *encoded : of_this_save).metadata;
   format::Sidecar sidecar{.save_id = plan.manifest.save_id,
                           .metadata_bytes = static_cast<int64_t>(metadata.size()),
                           .metadata = digest(metadata),
