@@ -54,7 +54,7 @@ Times timed(const std::function<void()>& work) {
 
 // The same file and metadata without digests, directory syncs and sidecar.
 void save_plainly(const StateDict& state, LocalStorage& storage, const Path& target) {
-  const Described described = describe(state, 0);
+  const Described described = describe(state, 0, 1);
   const SavePlan plan = plan_save({described.description}, "bench");
   const Path staging = storage.stage(target, "bench");
   StateShards source(described);

@@ -110,7 +110,7 @@ SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const
 SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDict& state, const SaveOptions& options) {
   Described mine;
   const SaveSteps steps{.describe = [&]() -> const Described& {
-                          mine = describe(state, comm.rank());
+                          mine = describe(state, comm.rank(), comm.size());
                           return mine;
                         },
                         .write = [&](const RankWrites& writes, const Path& staging,
