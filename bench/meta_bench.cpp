@@ -71,7 +71,8 @@ Manifest manifest_of(const Options& options) {
 }
 
 void run(const Options& options) {
-  nlohmann::json out{{"ranks", options.ranks}, {"tensors", options.tensors}, {"chunks", options.ranks * options.tensors}, {"rounds", options.rounds}};
+  nlohmann::json out{
+      {"ranks", options.ranks}, {"tensors", options.tensors}, {"chunks", options.ranks * options.tensors}, {"rounds", options.rounds}};
   const Bytes ours = format::encode_metadata(manifest_of(options));
   out["ours_bytes"] = ours.size();
   out["decode_ours"] = timed(options.rounds, [&] { format::decode_metadata(ours); });

@@ -129,8 +129,7 @@ std::optional<Sizes> sizes_of(const Node& node) {
 }
 
 bool is_call(const Node& node, std::string_view global) {
-  return node.kind == Kind::call && node.items()[0]->is_global(global) && node.set().empty() &&
-         !node.state() && !node.altered();
+  return node.kind == Kind::call && node.items()[0]->is_global(global) && node.set().empty() && !node.state() && !node.altered();
 }
 
 bool is_tensor(const Node& node) { return is_call(node, rebuild_v2) || is_call(node, rebuild_v3); }

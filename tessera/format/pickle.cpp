@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "tessera/base/large_pages.h"
 #include "tessera/format/python_long.h"
 #include "tessera/format/utf8.h"
 
@@ -19,7 +20,7 @@ constexpr int64_t text_bytes_per_node = 32;
 constexpr int deepest = 1000;  // the graph is walked by recursion
 constexpr size_t most_children = std::numeric_limits<uint32_t>::max();
 constexpr size_t least_arena_bytes = 1024;
-constexpr size_t most_first_arena_bytes = size_t{1} << 20;
+constexpr size_t most_first_arena_bytes = size_t{16} << 20;
 
 // What the memo holds, by index. Picklers count up from 0, which makes a list of it; whatever else a file says costs no more than it holds.
 class Memo {
@@ -63,7 +64,7 @@ class PickleMachine {
     limits_.nodes = std::min(limits.nodes, nodes_at_least + nodes_per_byte * static_cast<int64_t>(bytes.size()));
     limits_.depth = std::min(limits.depth, deepest);
     pickle.memory_ = std::make_unique<std::pmr::monotonic_buffer_resource>(
-        std::clamp(bytes.size() * 8, least_arena_bytes, most_first_arena_bytes), std::pmr::new_delete_resource());
+        std::clamp(bytes.size() * 8, least_arena_bytes, most_first_arena_bytes), &large_pages());
   }
 
   void run() {
@@ -145,10 +146,7 @@ class PickleMachine {
     stack_.push_back(known);
   }
   void push_empty_tuple() {
-    if (!empty_tuple_) {
-      empty_tuple_ = &make(Kind::tuple);
-      measure_closed(*empty_tuple_);
-    }
+    if (!empty_tuple_) empty_tuple_ = &make(Kind::tuple);
     stack_.push_back(empty_tuple_);
   }
 
@@ -313,22 +311,7 @@ class PickleMachine {
     if (items.empty()) return push_empty_tuple();
     Node& tuple = make(Kind::tuple);
     add_children(tuple, items);
-    measure_closed(tuple);
     push(tuple);
-  }
-  // A tuple of nothing that can still change is measured at once, while it is at hand: that is what most of a large pickle consists of.
-  // What is too large only counts as that: it may yet turn out to be no part of the whole.
-  void measure_closed(Node& tuple) const {
-    int height = 1;
-    int64_t weight = 1;
-    for (const Node* child : tuple.children()) {
-      const bool leaf = child->kind < Kind::tuple;
-      if (!leaf && (child->kind != Kind::tuple || child->height_ == 0)) return;
-      height = std::max(height, 1 + (leaf ? 1 : child->height_));
-      weight += leaf ? leaf_weight(*child) : child->weight_;
-    }
-    tuple.height_ = static_cast<uint16_t>(std::min(height, deepest + 1));
-    tuple.weight_ = std::min(weight, limits_.nodes + 1);
   }
   void append(std::span<Node* const> items) {
     Node& list = top();
@@ -389,7 +372,16 @@ class PickleMachine {
     stack_.push_back(known);
   }
 
-  // Refuses cycles, and measures depth and size with shared parts counted each time they occur.
+  // ---- The shape: depth and size, shared parts counted each time they occur
+
+  template <class Work>
+  static void for_each_child(const Node& node, Work work) {
+    for (Node* child : node.own_children()) work(*child);
+    for (Node* child : node.set_children()) work(*child);
+    if (node.state_) work(*node.state_);
+  }
+
+  // Refuses cycles, and what is too deep or too large.
   void check_shape() { measure(*pickle_.root_, 1, 0); }
 
   struct Measure {
@@ -399,8 +391,7 @@ class PickleMachine {
   // Of a node at `depth`; `made_at` is the depth of the innermost call or object on the way there.
   Measure measure(Node& node, int depth, int made_at) {
     if (depth > limits_.depth) fail("values nested too deeply", Code::limit);
-    const bool parent = (node.kind >= Kind::tuple && node.count_ > 0) || node.state_;
-    if (!parent) return {1, leaf_weight(node)};
+    if (node.kind < Kind::tuple) return {1, leaf_weight(node)};
     if (node.is_made()) made_at = depth;
     if (node.height_ > 0) {
       if (depth + node.height_ - 1 > limits_.depth) fail("values nested too deeply", Code::limit);
@@ -413,20 +404,18 @@ class PickleMachine {
     }
     node.weight_ = depth;
     Measure sum{1, 1};
-    const auto add = [&](Node& child) {
+    for_each_child(node, [&](Node& child) {
       const Measure inner = measure(child, depth + 1, made_at);
       sum.height = std::max(sum.height, inner.height + 1);
       sum.weight += inner.weight;
       if (sum.weight > limits_.nodes) fail("a pickle of too many values", Code::limit);
-    };
-    for (Node* child : node.own_children()) add(*child);
-    for (Node* child : node.set_children()) add(*child);
-    if (node.state_) add(*node.state_);
+    });
     node.height_ = static_cast<uint16_t>(sum.height);
     node.weight_ = sum.weight;
     return sum;
   }
   static int64_t leaf_weight(const Node& leaf) {
+    if (leaf.kind <= Kind::integer) return 1;
     const size_t bytes = leaf.kind == Kind::global ? leaf.module().size() + leaf.name().size() : leaf.text().size();
     return 1 + static_cast<int64_t>(bytes) / text_bytes_per_node;
   }

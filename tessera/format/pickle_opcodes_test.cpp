@@ -61,7 +61,8 @@ std::string shown(const Node& node) {
       return "call(" + shown(node.items()) + (node.set().empty() ? "" : " set " + shown(node.set())) +
              (node.state() ? " state " + shown(*node.state()) : "") + (node.altered() ? " altered" : "") + ")";
     case Kind::object:
-      return "object(" + shown(node.items()) + (node.state() ? " state " + shown(*node.state()) : "") + (node.altered() ? " altered" : "") + ")";
+      return "object(" + shown(node.items()) + (node.state() ? " state " + shown(*node.state()) : "") + (node.altered() ? " altered" : "") +
+             ")";
     case Kind::persistent: return "persistent(" + shown(node.items()) + ")";
   }
   return "?";

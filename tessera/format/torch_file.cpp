@@ -93,7 +93,8 @@ class LegacyStorages final : public Storages {
       const int64_t bytes = checked_multiply(numel, each->second);
       if (!inside(at + 8, static_cast<uint64_t>(bytes), file_.size_bytes()))
         throw corrupt_at(file_, at, "a storage that reaches past the file's end");
-      if (!places_.emplace(std::string(key->text()), StoragePlace{at + 8, bytes, std::nullopt}).second) throw corrupt_at(file_, at, "one storage twice");
+      if (!places_.emplace(std::string(key->text()), StoragePlace{at + 8, bytes, std::nullopt}).second)
+        throw corrupt_at(file_, at, "one storage twice");
       at += 8 + bytes;
     }
     if (at != file_.size_bytes()) throw corrupt_at(file_, at, "bytes after the last storage");
@@ -122,7 +123,8 @@ void add_storages(const Node& node, const ByteSource& file, std::set<const Node*
 bool little_endian(const Node& system) {
   if (system.kind == Kind::dict) {
     for (size_t i = 0; i + 1 < system.items().size(); i += 2) {
-      if (system.items()[i]->text() == "little_endian" && system.items()[i + 1]->kind == Kind::boolean) return system.items()[i + 1]->boolean();
+      if (system.items()[i]->text() == "little_endian" && system.items()[i + 1]->kind == Kind::boolean)
+        return system.items()[i + 1]->boolean();
     }
   }
   throw Error({.code = Code::corrupt, .what = "a legacy file that does not say its byte order"});

@@ -201,7 +201,8 @@ class Decoder {
   // bytes: in protocol 2, the call that makes them of a str.
   static std::vector<std::byte> plain_bytes(const Node& node) {
     if (node.kind == Kind::bytes) return {as_bytes(node.text()).begin(), as_bytes(node.text()).end()};
-    const bool call = node.kind == Kind::call && node.items()[0]->kind == Kind::global && node.set().empty() && !node.state() && !node.altered();
+    const bool call =
+        node.kind == Kind::call && node.items()[0]->kind == Kind::global && node.set().empty() && !node.state() && !node.altered();
     if (!call) throw unknown(node);
     const auto arguments = node.items()[1]->items();
     if (is_builtin(*node.items()[0], "bytes") && arguments.empty()) return {};
