@@ -220,7 +220,7 @@ void save_and_read(Choices& choices, const std::vector<std::vector<Box>>& ranks,
   std::vector<Described> described;
   std::vector<Description> descriptions;
   for (size_t r = 0; r < states.size(); ++r) {
-    described.push_back(tessera::describe(states[r], static_cast<int>(r)));
+    described.push_back(tessera::describe(states[r], static_cast<int>(r), static_cast<int>(states.size())));
     descriptions.push_back(described.back().description);
   }
   SavePlan plan = plan_save(descriptions, "fuzz");

@@ -129,7 +129,7 @@ PendingSave BackgroundSaver::start(std::shared_ptr<Storage> storage, const Path&
   settle();
   // Objects are encoded here and now. A state that cannot be described is told in the background, where all ranks hear of it.
   auto held = std::make_shared<const StateDict>(std::move(state));
-  auto mine = std::make_shared<Outcome<Described>>(capture([&] { return describe(*held, worker.comm.rank()); }));
+  auto mine = std::make_shared<Outcome<Described>>(capture([&] { return describe(*held, worker.comm.rank(), worker.comm.size()); }));
   const auto save = std::make_shared<PendingSave::State>();
   const auto work = [&worker, save, storage = std::move(storage), target, held, mine, options = options.save,
                      after = std::move(after)]() mutable {

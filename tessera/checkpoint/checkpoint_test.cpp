@@ -178,7 +178,7 @@ TEST(Publish, AProofThatDiffersFromThePlanPublishesNothing) {
   MemoryStorage storage;
   all_well(on_ranks(1, [&](Comm& comm) {
     const RankState mine(comm, 4, 0);
-    const Described described = describe(mine.state, 0);
+    const Described described = describe(mine.state, 0, 1);
     const SavePlan plan = plan_save({described.description}, "id");
     const Path staging = storage.stage("c", "id");
     const Proof good = write_shards(plan.ranks[0], described, storage, staging);

@@ -119,7 +119,7 @@ void add_reads(const std::vector<Destination>& destinations, const Manifest& man
 Ready prepare(const Opened& opened, const StateDict& state, Comm& comm, const LoadOptions& options) {
   const Manifest& manifest = opened.manifest;
   const Items& items = *opened.items;
-  tessera::describe(state, comm.rank());  // finds views that do not fit their boxes before they are written through
+  tessera::describe(state, comm.rank(), comm.size());  // finds views that do not fit their boxes before they are written through
   Ready ready;
   ready.match = match(manifest, state, comm.rank(), comm.size(), options);
   std::vector<Destination> destinations = destinations_of(ready.match, state);

@@ -24,7 +24,7 @@ class Unpublished {
   Unpublished(Storage& storage, const std::string& id, int value, Replace replace = Replace::never)
       : storage_(storage), replace_(replace), replaces_(prepare_target(storage, "c", replace)) {
     state_.add("value", Value(value));
-    const Described described = describe(state_, 0);
+    const Described described = describe(state_, 0, 1);
     plan_ = plan_save({described.description}, id);
     staging_ = storage.stage("c", id);
     proof_ = write_shards(plan_.ranks[0], described, storage, staging_);
@@ -160,7 +160,7 @@ TEST_F(Publishing, ARankWhoseSaveWasClearedAwayWritesNowhere) {
   storage_->remove(save.staging());
   StateDict state;
   state.add("value", Value(1));
-  const Described described = describe(state, 0);
+  const Described described = describe(state, 0, 1);
   const SavePlan plan = plan_save({described.description}, "1");
   EXPECT_EQ(capture([&] { write_shards(plan.ranks[0], described, *storage_, save.staging()); }).fault.code, Code::not_found);
   EXPECT_EQ(capture([&] { save.publish(); }).fault.code, Code::not_found);

@@ -110,11 +110,16 @@ SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const
 SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDict& state, const SaveOptions& options) {
   Described mine;
   const SaveSteps steps{.describe = [&]() -> const Described& {
-                          mine = describe(state, comm.rank());
+                          mine = describe(state, comm.rank(), comm.size());
                           return mine;
                         },
-                        .write = [&](const RankWrites& writes, const Path& staging,
-                                     const Progress& progress) { return write_shards(writes, mine, storage, staging, progress); }};
+                        .write =
+                            [&](const RankWrites& writes, const Path& staging, const Progress& progress) {
+                              return write_shards(writes, mine, storage, staging,
+                                                  {.threads = threads_of(options.io, comm.size()),
+                                                   .most_bytes_per_second = options.io.most_bytes_per_second,
+                                                   .progress = progress});
+                            }};
   SaveReport report = save_in_steps(comm, storage, target, steps, options);
   report.stall_seconds = report.seconds;
   return report;

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "tessera/base/io_options.h"
 #include "tessera/comm/comm.h"
 #include "tessera/layout/state_dict.h"
 #include "tessera/storage/storage.h"
@@ -26,6 +27,7 @@ struct SaveOptions {
   // Holds the replicas of each box against each other, by digest, and refuses those that disagree: Error(mismatch) with key, box and
   // ranks. Without it the owner's bytes are saved. Costs one more round and a pass over what more than one rank holds.
   bool compare_replicas = false;
+  IoOptions io = {};
   // Told on this rank when a phase of the save begins: plan, write, publish. What it throws is ignored.
   std::function<void(Phase)> on_phase = {};
 };

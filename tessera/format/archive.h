@@ -9,6 +9,7 @@
 
 #include "tessera/format/item.h"
 #include "tessera/format/pickle.h"
+#include "tessera/format/pickle_writer.h"
 #include "tessera/format/zip.h"
 
 namespace tessera::format {

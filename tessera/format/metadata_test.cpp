@@ -7,6 +7,7 @@
 
 #include "tessera/format/dcp.h"
 #include "tessera/format/pickle.h"
+#include "tessera/format/pickle_writer.h"
 
 namespace tessera::format {
 namespace {

@@ -5,29 +5,15 @@
 #include <limits>
 #include <unordered_map>
 
+#include "tessera/format/python_long.h"
+#include "tessera/format/utf8.h"
+
 namespace tessera::format {
 namespace {
 
-constexpr size_t longest_integer_bytes = 4096;  // decimal conversion is quadratic
 constexpr int64_t nodes_at_least = 1'000'000;   // what any pickle may stand for, and
 constexpr int64_t nodes_per_byte = 16;          // what each byte of it adds: far above stock's sharing, far below a bomb
 constexpr int64_t text_bytes_per_node = 32;
-
-// UTF-8 as Python's surrogatepass writes it: no overlong forms, nothing past U+10FFFF, surrogates allowed.
-bool is_text(std::string_view text) {
-  const auto* at = reinterpret_cast<const uint8_t*>(text.data());
-  const auto* const end = at + text.size();
-  while (at < end) {
-    const int more = *at < 0x80 ? 0 : *at >= 0xc2 && *at < 0xe0 ? 1 : *at >= 0xe0 && *at < 0xf0 ? 2 : *at >= 0xf0 && *at < 0xf5 ? 3 : -1;
-    if (more < 0 || end - at <= more) return false;
-    for (int i = 1; i <= more; ++i) {
-      if ((at[i] & 0xc0) != 0x80) return false;
-    }
-    if ((*at == 0xe0 && at[1] < 0xa0) || (*at == 0xf0 && at[1] < 0x90) || (*at == 0xf4 && at[1] >= 0x90)) return false;
-    at += more + 1;
-  }
-  return true;
-}
 
 }  // namespace
 
@@ -342,153 +328,6 @@ class PickleMachine {
 
 Pickle::Pickle(std::span<const std::byte> bytes, const PickleLimits& limits, std::string file, int64_t origin_bytes) {
   PickleMachine(*this, bytes, limits, std::move(file), origin_bytes).run();
-}
-
-PickleWriter::PickleWriter() {
-  op(0x80);
-  op(2);
-}
-
-void PickleWriter::marker(std::string_view value) {
-  text(value);
-  op('0');
-}
-void PickleWriter::none() { op('N'); }
-void PickleWriter::boolean(bool value) { op(value ? 0x88 : 0x89); }
-
-void PickleWriter::integer(int64_t value) {
-  if (value >= 0 && value <= 0xff) {
-    op('K');
-    out_.put(static_cast<uint8_t>(value));
-  } else if (value >= 0 && value <= 0xffff) {
-    op('M');
-    out_.put(static_cast<uint16_t>(value));
-  } else if (value >= std::numeric_limits<int32_t>::min() && value <= std::numeric_limits<int32_t>::max()) {
-    op('J');
-    out_.put(static_cast<int32_t>(value));
-  } else {
-    op(0x8a);
-    op(8);
-    out_.put(value);
-  }
-}
-
-void PickleWriter::big_integer(const std::string& decimal) {
-  const auto bytes = long_of_decimal(decimal);
-  if (bytes.size() <= 0xff) {
-    op(0x8a);
-    out_.put(static_cast<uint8_t>(bytes.size()));
-  } else {
-    op(0x8b);
-    out_.put(static_cast<uint32_t>(bytes.size()));
-  }
-  out_.put_raw(bytes);
-}
-
-void PickleWriter::real(double value) {
-  op('G');
-  out_.put(__builtin_bswap64(std::bit_cast<uint64_t>(value)));
-}
-
-void PickleWriter::text(std::string_view value) {
-  if (value.size() > std::numeric_limits<uint32_t>::max())
-    throw Error({.code = Code::limit, .what = "a string of 4 GiB or more cannot be written"});
-  if (!is_text(value)) throw Error({.code = Code::invalid_argument, .what = "a string that is not UTF-8 cannot be written"});
-  op('X');
-  out_.put(static_cast<uint32_t>(value.size()));
-  out_.put_raw(as_bytes(value));
-}
-
-void PickleWriter::global(const std::string& name) {
-  for (const auto& [known, index] : globals_) {
-    if (known != name) continue;
-    op(index <= 0xff ? 'h' : 'j');
-    if (index <= 0xff) out_.put(static_cast<uint8_t>(index));
-    else out_.put(index);
-    return;
-  }
-  const size_t space = name.rfind(' ');
-  op('c');
-  out_.put_raw(as_bytes(name.substr(0, space) + "\n" + name.substr(space + 1) + "\n"));
-  const auto index = static_cast<uint32_t>(globals_.size());
-  op(index <= 0xff ? 'q' : 'r');
-  if (index <= 0xff) out_.put(static_cast<uint8_t>(index));
-  else out_.put(index);
-  globals_.emplace_back(name, index);
-}
-
-void PickleWriter::integers(std::span<const int64_t> values) {
-  if (values.empty()) return empty_tuple();
-  if (values.size() > 3) mark();
-  for (const int64_t value : values) integer(value);
-  op(values.size() > 3 ? 't' : 0x84 + static_cast<int>(values.size()));
-}
-
-Bytes PickleWriter::finish() {
-  op('.');
-  return out_.take();
-}
-
-std::vector<std::byte> long_of_decimal(const std::string& decimal) {
-  const bool negative = decimal.starts_with('-');
-  const bool number = decimal.size() > negative && decimal.find_first_not_of("0123456789", negative) == std::string::npos;
-  if (!number) throw Error({.code = Code::invalid_argument, .what = "'" + decimal + "' is no decimal number"});
-  const auto too_long = [] { return Error({.code = Code::limit, .what = "an integer of too many digits cannot be written"}); };
-  if (decimal.size() > longest_integer_bytes * 5 / 2) throw too_long();  // a byte is some 2.4 digits
-  std::vector<uint8_t> magnitude;
-  for (size_t i = negative; i < decimal.size(); ++i) {
-    unsigned carry = static_cast<unsigned>(decimal[i] - '0');
-    for (uint8_t& byte : magnitude) {
-      carry += byte * 10u;
-      byte = static_cast<uint8_t>(carry);
-      carry >>= 8;
-    }
-    if (carry) magnitude.push_back(static_cast<uint8_t>(carry));
-  }
-  magnitude.push_back(0);  // room for the sign
-  if (negative) {
-    unsigned carry = 1;
-    for (uint8_t& byte : magnitude) {
-      carry += static_cast<uint8_t>(~byte);
-      byte = static_cast<uint8_t>(carry);
-      carry >>= 8;
-    }
-  }
-  // Python drops a last byte that only repeats the sign.
-  while (magnitude.size() > 1 && magnitude.back() == (magnitude[magnitude.size() - 2] & 0x80 ? 0xff : 0x00)) magnitude.pop_back();
-  if (magnitude.size() > longest_integer_bytes) throw too_long();
-  std::vector<std::byte> bytes;
-  for (const uint8_t byte : magnitude) bytes.push_back(std::byte{byte});
-  return bytes;
-}
-
-std::string decimal_of_long(std::span<const std::byte> bytes) {
-  std::vector<uint8_t> magnitude;
-  for (const std::byte byte : bytes) magnitude.push_back(static_cast<uint8_t>(byte));
-  const bool negative = !magnitude.empty() && magnitude.back() & 0x80;
-  if (negative) {
-    unsigned carry = 1;
-    for (uint8_t& byte : magnitude) {
-      carry += static_cast<uint8_t>(~byte);
-      byte = static_cast<uint8_t>(carry);
-      carry >>= 8;
-    }
-  }
-  std::string digits;
-  while (!magnitude.empty()) {
-    unsigned remainder = 0;
-    for (size_t i = magnitude.size(); i > 0; --i) {
-      remainder = remainder * 256 + magnitude[i - 1];
-      magnitude[i - 1] = static_cast<uint8_t>(remainder / 10);
-      remainder %= 10;
-    }
-    digits += static_cast<char>('0' + remainder);
-    while (!magnitude.empty() && magnitude.back() == 0) magnitude.pop_back();
-  }
-  if (digits.empty()) return "0";
-  if (negative) digits += '-';
-  std::ranges::reverse(digits);
-  return digits;
 }
 
 }  // namespace tessera::format

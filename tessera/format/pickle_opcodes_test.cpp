@@ -5,6 +5,8 @@
 #include <limits>
 
 #include "tessera/format/pickle.h"
+#include "tessera/format/pickle_writer.h"
+#include "tessera/format/python_long.h"
 
 namespace tessera::format {
 namespace {

@@ -6,6 +6,9 @@
 
 #include <limits>
 
+#include "tessera/format/pickle_writer.h"
+#include "tessera/format/python_long.h"
+
 namespace tessera::format {
 namespace {
 

@@ -6,6 +6,7 @@
 #include "tessera/base/digest.h"
 #include "tessera/format/archive.h"
 #include "tessera/format/item.h"
+#include "tessera/format/pickle_writer.h"
 #include "tessera/layout/view.h"
 
 namespace tessera::format {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tessera/format/archive.h"
+#include "tessera/format/pickle_writer.h"
 #include "tessera/layout/value.h"
 
 namespace tessera::format {

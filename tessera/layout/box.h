@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-namespace tessera {
+#include "tessera/layout/sizes.h"
 
-using Sizes = std::vector<int64_t>;
+namespace tessera {
 
 // Same number of dimensions in both; a size may be 0, as in an empty shard.
 struct Box {

@@ -1,11 +1,13 @@
-// tessera/layout/random_layouts.h: shapes and boxes for property tests, small enough to be tried element by element.
+// tessera/layout/random_layouts.h: shapes, boxes and layouts for property tests, small enough to be tried element by element.
 #pragma once
 
 #include <rapidcheck.h>
 
+#include <utility>
 #include <vector>
 
 #include "tessera/layout/box.h"
+#include "tessera/layout/layout.h"
 
 namespace tessera {
 
@@ -30,6 +32,51 @@ inline rc::Gen<Box> any_box(Sizes sizes) {
       box.sizes.push_back(*uniform<int64_t>(0, size - box.offsets.back() + 1));
     }
     return box;
+  });
+}
+
+// A mesh of up to 3 dimensions, and its ranks, that cuts a tensor of these sizes.
+inline rc::Gen<std::pair<Grid, int>> any_grid(Sizes sizes) {
+  return rc::gen::exec([sizes] {
+    Grid grid;
+    int ranks = 1;
+    for (auto dims = *uniform<int>(0, 4); dims > 0; --dims) {
+      Grid::Dim dim{.ranks = *uniform<int>(1, 4)};
+      const int cut = *uniform<int>(-1, static_cast<int>(sizes.size()));
+      if (cut >= 0) dim.shard = cut;
+      ranks *= dim.ranks;
+      grid.mesh.push_back(dim);
+    }
+    return std::pair(grid, ranks);
+  });
+}
+
+// A layout of any kind, and the ranks that it is for.
+struct AnySpread {
+  Layout layout;
+  int ranks = 1;
+};
+// How a tensor of these sizes lies on `ranks` ranks, or on as many as it likes where that is 0.
+inline rc::Gen<AnySpread> any_spread(Sizes sizes, int ranks = 0) {
+  return rc::gen::exec([sizes, ranks]() -> AnySpread {
+    const int all = ranks > 0 ? ranks : *uniform<int>(1, 7);
+    switch (*uniform<int>(0, 3)) {
+      case 0: return {Replicated{}, all};
+      case 1: {
+        if (ranks == 0) {
+          const auto [grid, count] = *any_grid(sizes);
+          return {grid, count};
+        }
+        Grid grid{{{.ranks = ranks}}};
+        const int cut = *uniform<int>(-1, static_cast<int>(sizes.size()));
+        if (cut >= 0) grid.mesh[0].shard = cut;
+        return {grid, ranks};
+      }
+      default: {
+        const auto offset = *uniform<int64_t>(0, 20), after = *uniform<int64_t>(0, 20);
+        return {FlatRange{.offset = offset, .shard_numel = (offset + volume(sizes) + after + all - 1) / all}, all};
+      }
+    }
   });
 }
 

@@ -34,7 +34,7 @@ const Value* StateDict::object(const std::string& key) const {
 }
 
 TensorLeaf replicated(View view) {
-  TensorLeaf leaf{view.dtype, view.sizes, {}};
+  TensorLeaf leaf{.dtype = view.dtype, .sizes = view.sizes, .layout = Replicated{}};
   leaf.shards.push_back({whole(view.sizes), std::move(view)});
   return leaf;
 }

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "tessera/layout/box.h"
+#include "tessera/layout/layout.h"
 #include "tessera/layout/value.h"
 #include "tessera/layout/view.h"
 
@@ -37,6 +38,9 @@ struct TensorLeaf {
   DType dtype = DType::float32;
   Sizes sizes;                // of the global tensor
   std::vector<Shard> shards;  // what this rank holds; may be none
+  // How all ranks hold it, where that is known: ranks whose every tensor says so plan a save without describing it to each other. The
+  // shards are then this rank's boxes_of() it, in their order.
+  std::optional<Layout> layout = {};
 };
 
 struct RankLocal {
@@ -62,7 +66,7 @@ struct StateDict {
   const Value* object(const std::string& key) const;
 };
 
-// A tensor that this rank holds whole.
+// A tensor that every rank holds whole.
 TensorLeaf replicated(View view);
 
 // Anything that takes part in a checkpoint: model, optimizer, data position, random state, schedule.

@@ -9,22 +9,6 @@ namespace {
 enum class Kind : uint8_t { tensor, object };
 enum class Step : uint8_t { name, index };
 
-void put_path(ByteWriter& out, const std::string& key, const KeyPath& path) {
-  // The path of a flat state is its key: the usual case costs four bytes.
-  const bool flat = path.size() == 1 && std::holds_alternative<std::string>(path[0]) && std::get<std::string>(path[0]) == key;
-  out.put<uint32_t>(flat ? 0 : static_cast<uint32_t>(path.size()));
-  if (flat) return;
-  for (const PathElement& element : path) {
-    if (const auto* index = std::get_if<int64_t>(&element)) {
-      out.put(Step::index);
-      out.put(*index);
-    } else {
-      out.put(Step::name);
-      out.put_string(std::get<std::string>(element));
-    }
-  }
-}
-
 // A one-byte choice between two, in which every other byte is damage.
 template <class Choice>
 Choice get_choice(ByteReader& in) {
@@ -44,7 +28,22 @@ KeyPath get_path(ByteReader& in, const std::string& key) {
   return path;
 }
 
-TensorPart describe_tensor(const std::string& key, const TensorLeaf& leaf) {
+std::string list_of(const std::vector<Box>& boxes) {
+  std::string text;
+  for (const Box& box : boxes) text += (text.empty() ? "" : " and ") + to_string(box);
+  return text.empty() ? "nothing" : text;
+}
+
+void check_layout(const std::string& key, const TensorLeaf& leaf, const std::vector<Box>& boxes, int rank, int ranks) {
+  const auto expected = capture([&] { return boxes_of(*leaf.layout, leaf.sizes, rank, ranks); });
+  if (!expected) throw Error({.code = Code::invalid_argument, .what = "the layout of '" + key + "': " + expected.fault.what});
+  if (boxes == *expected.value) return;
+  throw Error({.code = Code::invalid_argument,
+               .what = "the layout of '" + key + "' gives rank " + std::to_string(rank) + " of " + std::to_string(ranks) + " " +
+                       list_of(*expected.value) + ", but it holds " + list_of(boxes)});
+}
+
+TensorPart describe_tensor(const std::string& key, const TensorLeaf& leaf, int rank, int ranks) {
   const auto fail = [&](const std::string& what) { throw Error({.code = Code::invalid_argument, .what = what + " of '" + key + "'"}); };
   checked_multiply(checked_volume(leaf.sizes, Code::invalid_argument), element_bytes(leaf.dtype), Code::invalid_argument);
   TensorPart part{leaf.dtype, leaf.sizes, {}, {}};
@@ -57,10 +56,53 @@ TensorPart describe_tensor(const std::string& key, const TensorLeaf& leaf) {
     if (!shard.view.data && volume(shard.box) > 0) fail("a view has no memory");
     part.boxes.push_back(shard.box);
   }
+  if (leaf.layout) check_layout(key, leaf, part.boxes, rank, ranks);
   return part;
 }
 
+void put_part(ByteWriter& out, const std::string& key, const Part& part, bool with_contents) {
+  out.put_string(key);
+  put_path(out, key, part.path);
+  if (const auto* tensor = std::get_if<TensorPart>(&part.is)) {
+    out.put(Kind::tensor);
+    out.put(tensor->dtype);
+    out.put_list<int64_t>(tensor->sizes);
+    out.put<uint64_t>(tensor->boxes.size());
+    for (const Box& box : tensor->boxes) {
+      for (const int64_t offset : box.offsets) out.put(offset);
+      for (const int64_t size : box.sizes) out.put(size);
+    }
+    if (!with_contents) return;
+    out.put<uint64_t>(tensor->contents.size());
+    for (const auto& content : tensor->contents) {
+      out.put<uint8_t>(content.has_value());
+      if (content) out.put_raw(*content);
+    }
+  } else {
+    const auto& object = std::get<ObjectPart>(part.is);
+    out.put(Kind::object);
+    out.put(object.length_bytes);
+    if (with_contents) out.put_raw(object.content);
+  }
+}
+
 }  // namespace
+
+void put_path(ByteWriter& out, const std::string& key, const KeyPath& path) {
+  // The path of a flat state is its key: the usual case costs four bytes.
+  const bool flat = path.size() == 1 && std::holds_alternative<std::string>(path[0]) && std::get<std::string>(path[0]) == key;
+  out.put<uint32_t>(flat ? 0 : static_cast<uint32_t>(path.size()));
+  if (flat) return;
+  for (const PathElement& element : path) {
+    if (const auto* index = std::get_if<int64_t>(&element)) {
+      out.put(Step::index);
+      out.put(*index);
+    } else {
+      out.put(Step::name);
+      out.put_string(std::get<std::string>(element));
+    }
+  }
+}
 
 std::string rank_local_key(const std::string& key, int rank) { return key + ".rank" + std::to_string(rank); }
 
@@ -71,7 +113,7 @@ KeyPath rank_local_path(KeyPath path, int rank) {
   return path;
 }
 
-Described describe(const StateDict& state, int rank) {
+Described describe(const StateDict& state, int rank, int ranks) {
   Described out;
   const auto add_object = [&](std::string key, KeyPath path, const Value& value) {
     Bytes item = format::write_object_item(value);
@@ -81,10 +123,12 @@ Described describe(const StateDict& state, int rank) {
   };
   for (const auto& [key, leaf] : state.leaves) {
     if (const auto* tensor = std::get_if<TensorLeaf>(&leaf.is)) {
-      out.description.emplace(key, Part{leaf.path, describe_tensor(key, *tensor)});
+      out.description.emplace(key, Part{leaf.path, describe_tensor(key, *tensor, rank, ranks)});
       out.tensors.emplace(key, tensor);
     } else if (const auto* local = std::get_if<RankLocal>(&leaf.is)) {
-      add_object(rank_local_key(key, rank), rank_local_path(leaf.path, rank), local->value);
+      const std::string local_key = rank_local_key(key, rank);
+      add_object(local_key, rank_local_path(leaf.path, rank), local->value);
+      out.rank_local.insert(local_key);
     } else {
       add_object(key, leaf.path, std::get<Value>(leaf.is));
     }
@@ -127,31 +171,14 @@ std::vector<HeldBox> decode_held_boxes(std::span<const std::byte> bytes) {
 Bytes encode(const Description& description) {
   ByteWriter out;
   out.put<uint64_t>(description.size());
-  for (const auto& [key, part] : description) {
-    out.put_string(key);
-    put_path(out, key, part.path);
-    if (const auto* tensor = std::get_if<TensorPart>(&part.is)) {
-      out.put(Kind::tensor);
-      out.put(tensor->dtype);
-      out.put_list<int64_t>(tensor->sizes);
-      out.put<uint64_t>(tensor->boxes.size());
-      for (const Box& box : tensor->boxes) {
-        for (const int64_t offset : box.offsets) out.put(offset);
-        for (const int64_t size : box.sizes) out.put(size);
-      }
-      out.put<uint64_t>(tensor->contents.size());
-      for (const auto& content : tensor->contents) {
-        out.put<uint8_t>(content.has_value());
-        if (content) out.put_raw(*content);
-      }
-    } else {
-      const auto& object = std::get<ObjectPart>(part.is);
-      out.put(Kind::object);
-      out.put(object.length_bytes);
-      out.put_raw(object.content);
-    }
-  }
+  for (const auto& [key, part] : description) put_part(out, key, part, true);
   return out.take();
+}
+
+Digest shape_digest(const Description& description) {
+  ByteWriter out;
+  for (const auto& [key, part] : description) put_part(out, key, part, false);
+  return digest(out.take());
 }
 
 Description decode_description(std::span<const std::byte> bytes) {
@@ -165,7 +192,8 @@ Description decode_description(std::span<const std::byte> bytes) {
       TensorPart tensor;
       tensor.dtype = in.get<DType>();
       if (tensor.dtype > DType::float4_e2m1fn_x2) throw Error({.code = Code::corrupt, .what = "a message names an unknown dtype"});
-      tensor.sizes = in.get_list<int64_t>();
+      tensor.sizes = Sizes(in.get_count(sizeof(int64_t)));
+      for (int64_t& size : tensor.sizes) size = in.get<int64_t>();
       const size_t dims = tensor.sizes.size();
       // A box of a tensor without dimensions takes no bytes; more than one of it is one too many anyway.
       const size_t count =

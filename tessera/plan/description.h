@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <variant>
@@ -41,6 +42,8 @@ struct Part {
 using Description = std::map<std::string, Part>;
 
 Bytes encode(const Description& description);
+// Of everything but contents: a plan depends on nothing else.
+Digest shape_digest(const Description& description);
 // Errors  Error(corrupt) for bytes that encode() did not write.
 Description decode_description(std::span<const std::byte> bytes);
 
@@ -50,10 +53,12 @@ struct Described {
   Description description;
   std::map<std::string, Bytes> objects;
   std::map<std::string, const TensorLeaf*> tensors;
+  std::set<std::string> rank_local;  // those keys of `objects` that no other rank has
 };
 // A rank-local leaf is described under `<key>.rank<rank>`, its path ending alike.
-// Errors  Error(invalid_argument) for a view that does not fit its box, its leaf's dtype or its leaf's shape.
-Described describe(const StateDict& state, int rank);
+// Errors  Error(invalid_argument) for a view that does not fit its box, its leaf's dtype or its leaf's shape, and for shards that are not
+//         what the leaf's layout gives this rank of `ranks`.
+Described describe(const StateDict& state, int rank, int ranks);
 
 // A rank's box of a tensor: its key, and which of its boxes there.
 struct HeldBox {
@@ -66,6 +71,9 @@ Description with_digests(const Described& described, const std::vector<HeldBox>&
 
 Bytes encode(const std::vector<HeldBox>& boxes);
 std::vector<HeldBox> decode_held_boxes(std::span<const std::byte> bytes);
+
+// A key's path after the key, in fewer bytes where the path is the key alone.
+void put_path(ByteWriter& out, const std::string& key, const KeyPath& path);
 
 // "<key>.rank<r>", and the same ending on the last element of the path.
 std::string rank_local_key(const std::string& key, int rank);

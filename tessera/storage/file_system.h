@@ -24,7 +24,7 @@ class FileSystem {
   virtual ssize_t pread(int file, void* into, size_t count, off_t offset) = 0;
   virtual ssize_t pwrite(int file, const void* from, size_t count, off_t offset) = 0;
   virtual int fsync(int file) = 0;
-  // sync_file_range(SYNC_FILE_RANGE_WRITE): the disk begins with these bytes; promises nothing.
+  // sync_file_range(SYNC_FILE_RANGE_WRITE): the disk begins with these bytes, to the file's end if `count` is 0; promises nothing.
   virtual int start_writeback(int file, off_t offset, off_t count) = 0;
 
   virtual int mkdirat(int directory, const std::string& name, mode_t mode) = 0;

@@ -1,18 +1,21 @@
 #include "tessera/storage/local_file.h"
 
+#include <atomic>
 #include <cerrno>
 
 namespace tessera {
 namespace {
 
-// Written bytes are handed to the disk in windows of this size, so that the sync at the end is short and progress is the disk's own.
-constexpr int64_t writeback_bytes = int64_t{32} << 20;
+// After so many written bytes the disk is told to begin with what it has, so that it works while the rest is hashed, the sync at the end is
+// short, and progress is the disk's own. Of 1, 8 and 32 MiB measured, 8 was the fastest by a little.
+constexpr int64_t writeback_bytes = int64_t{8} << 20;
 
 class Writer final : public FileWriter {
  public:
   Writer(Descriptor descriptor, Path file) : descriptor_(std::move(descriptor)), file_(std::move(file)) {}
 
   void write(int64_t offset_bytes, std::span<const std::byte> bytes) override {
+    const auto written = static_cast<int64_t>(bytes.size());
     while (!bytes.empty()) {
       const ssize_t count = descriptor_.files().pwrite(descriptor_.number(), bytes.data(), bytes.size(), offset_bytes);
       if (count < 0 && errno == EINTR) continue;
@@ -22,7 +25,9 @@ class Writer final : public FileWriter {
       bytes = bytes.subspan(static_cast<size_t>(count));
       offset_bytes += count;
     }
-    if (offset_bytes - begun_ >= writeback_bytes) begin_writeback(offset_bytes);
+    // Whoever crosses the line of a window begins it, whatever the order in which threads write.
+    const int64_t before = written_.fetch_add(written);
+    if (before / writeback_bytes != (before + written) / writeback_bytes) begin_writeback();
   }
 
   int64_t close() override {
@@ -37,16 +42,15 @@ class Writer final : public FileWriter {
   }
 
  private:
-  void begin_writeback(int64_t end_bytes) {
-    const int failed = descriptor_.files().start_writeback(descriptor_.number(), begun_, end_bytes - begun_);
+  void begin_writeback() {
+    const int failed = descriptor_.files().start_writeback(descriptor_.number(), 0, 0);  // all of the file
     const bool unsupported = failed != 0 && (errno == EINVAL || errno == ENOSYS || errno == ESPIPE || errno == EOPNOTSUPP);
-    if (failed != 0 && !unsupported) throw Error(os_fault(errno, "write back", file_, begun_));
-    begun_ = end_bytes;
+    if (failed != 0 && !unsupported) throw Error(os_fault(errno, "write back", file_));
   }
 
   Descriptor descriptor_;
   const Path file_;
-  int64_t begun_ = 0;
+  std::atomic<int64_t> written_ = 0;
 };
 
 class Source final : public ByteSource {

@@ -3,7 +3,7 @@
 // Durability  A file is durable once its writer's close() returned and its directory was synced; a commit is
 //             durable when commit() returns.
 // Errors      Error with the path and errno. A failed sync is never tried again on the same file.
-// Threads     Safe to use from many threads; one writer or reader object belongs to one thread at a time.
+// Threads     Safe to use from many threads. A reader too; of a writer, write() for ranges that do not overlap, but not close().
 #pragma once
 
 #include <chrono>

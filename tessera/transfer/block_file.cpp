@@ -4,7 +4,7 @@
 #include <cassert>
 #include <cstring>
 
-#include "tessera/format/item.h"
+#include "tessera/format/sidecar.h"
 
 namespace tessera {
 namespace {
@@ -52,16 +52,27 @@ void BlockCutter::pass_on() {
   take_(std::move(block));
 }
 
+BlockFile::BlockFile(std::unique_ptr<FileWriter> file, const FileLayout& layout, BlockWork work)
+    : file_(std::move(file)), layout_(layout), work_(std::move(work)) {
+  digests_.resize(static_cast<size_t>(format::block_count(layout.file_bytes, block_bytes)));
+  // Fewer helpers than asked for are slower, and no failure.
+  capture([&] {
+    for (int t = 1; t < work_.threads; ++t) helpers_.emplace_back([this] { help(); });
+  });
+}
+
+BlockFile::~BlockFile() { end_helpers(); }
+
 // An item is complete in the block where its data ends; its head may stand in that block or in one that is held.
 void BlockFile::take(Block block) {
-  assert(block.begin_bytes == taken_);
+  assert(block.begin_bytes == taken_bytes_);
   const int64_t end = end_of(block);
-  taken_ = end;
+  taken_bytes_ = end;
   bool waits = false;
-  while (item_ < items_.size()) {
-    const ItemPlace& item = items_[item_];
+  while (item_ < layout_.items.size()) {
+    const ItemPlace& item = layout_.items[item_];
     if (item.begin_bytes >= end) break;
-    if (item.is_object) {
+    if (!item.frame) {
       if (item.end_bytes > end) break;
       ++item_;
       continue;
@@ -81,31 +92,76 @@ void BlockFile::take(Block block) {
     ++item_;
   }
   if (waits) held_.push_back(std::move(block));
-  else write(block);
+  else pass_on(std::move(block));
 }
 
 // The checksum is known: it goes into the tail, and into the head wherever that stands.
 void BlockFile::complete(Block& block, const ItemPlace& item) {
-  put_into(block, item.data_end_bytes, format::item_tail(item.dtype, item.sizes, crc_));
-  if (item.data_begin_bytes <= block.begin_bytes && held_.empty()) return;
-  const Bytes head = format::item_head(item.dtype, item.sizes, crc_);
-  for (Block& held : held_) put_into(held, item.begin_bytes, head);
-  put_into(block, item.begin_bytes, head);
-  for (const Block& held : held_) write(held);
+  const auto crc = std::as_bytes(std::span(&crc_, 1));
+  put_into(block, item.data_end_bytes + item.frame->tail_crc_at, crc);
+  const int64_t in_head = item.begin_bytes + item.frame->head_crc_at;
+  put_into(block, in_head, crc);
+  for (Block& held : held_) put_into(held, in_head, crc);
+  for (Block& held : held_) pass_on(std::move(held));
   held_.clear();
 }
 
+void BlockFile::pass_on(Block block) {
+  if (helpers_.empty()) return write(block);
+  const size_t most = blocks_a_helper * helpers_.size();
+  queue_.when(
+      Deadline::after(Milliseconds::max()), [&](const Queue& queue) { return queue.fault || queue.blocks.size() < most; },
+      [&](Queue& queue) {
+        if (queue.fault) throw Error(*queue.fault);
+        queue.blocks.push_back(std::move(block));
+      });
+}
+
 void BlockFile::write(const Block& block) {
-  const auto index = static_cast<size_t>(block.begin_bytes / block_bytes);
-  if (digests_.size() <= index) digests_.resize(index + 1);
-  digests_[index] = digest(block.bytes);
+  digests_.at(static_cast<size_t>(block.begin_bytes / block_bytes)) = digest(block.bytes);
+  if (work_.throttle) work_.throttle->pass(static_cast<int64_t>(block.bytes.size()));
   file_->write(block.begin_bytes, block.bytes);
-  on_disk_ += static_cast<int64_t>(block.bytes.size());
-  if (written_) written_(on_disk_);
+  queue_.with([&](Queue& queue) {
+    queue.on_disk_bytes += static_cast<int64_t>(block.bytes.size());
+    if (work_.written) work_.written(queue.on_disk_bytes);
+  });
+}
+
+void BlockFile::help() {
+  if (work_.begin_thread) work_.begin_thread();
+  for (;;) {
+    std::optional<Block> block;
+    bool dropped = false;
+    queue_.when(
+        Deadline::after(Milliseconds::max()), [](const Queue& queue) { return queue.ended || !queue.blocks.empty(); },
+        [&](Queue& queue) {
+          if (queue.blocks.empty()) return;
+          block = std::move(queue.blocks.front());
+          queue.blocks.pop_front();
+          dropped = queue.fault.has_value();
+        });
+    if (!block) return;
+    if (dropped) continue;
+    auto written = capture([&] { write(*block); });
+    if (written) continue;
+    queue_.with([&](Queue& queue) {
+      if (!queue.fault) queue.fault = std::move(written.fault);
+    });
+  }
+}
+
+void BlockFile::end_helpers() noexcept {
+  queue_.with([](Queue& queue) { queue.ended = true; });
+  for (std::thread& helper : helpers_) helper.join();
+  helpers_.clear();
 }
 
 int64_t BlockFile::close() {
-  assert(held_.empty() && item_ == items_.size());
+  assert(held_.empty() && item_ == layout_.items.size());
+  end_helpers();
+  queue_.with([](Queue& queue) {
+    if (queue.fault) throw Error(*queue.fault);
+  });
   return file_->close();
 }
 

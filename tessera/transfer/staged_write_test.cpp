@@ -30,7 +30,7 @@ struct State {
     state.add("strided", replicated(columns));
     state.add("small", replicated(view(large, {3})));
     state.add("object", Value("text"));
-    described = describe(state, 0);
+    described = describe(state, 0, 1);
     writes = plan_save({described.description}, "id").ranks[0];
   }
 };

@@ -32,7 +32,7 @@ struct Saved {
   Proof proof;
 
   explicit Saved(const StateDict& state) {
-    const Described described = describe(state, 0);
+    const Described described = describe(state, 0, 1);
     plan = plan_save({described.description}, "id");
     const Path staging = storage.stage("c", "id");
     proof = write_shards(plan.ranks[0], described, storage, staging);
