@@ -11,13 +11,14 @@ def fio_name(files, way):
     return ".".join(("fio", str(files), *way))
 
 
-def fio(files, mib):
-    """A program for each way to write `mib` MiB to so many files, by a job each. What cannot run here (io_uring may be forbidden) is skipped."""
+def fio(files, threads, mib):
+    """A program for each way to write `mib` MiB to so many files, by a job a thread. What cannot run here (io_uring may be forbidden) is skipped."""
+    each = mib // threads
+    where = [f"--directory={DIR}"] if files == threads else [f"--filename={DIR}/one", f"--offset_increment={each}m"]
     for way in WAYS:
         engine, block, mode = way
-        command = ["fio", "--name=write", f"--directory={DIR}", "--rw=write", f"--bs={block}", f"--size={mib // files}m", f"--numjobs={files}",
-                   f"--ioengine={engine}", f"--iodepth={8 if engine == 'io_uring' else 1}",
-                   "--direct=1" if mode == "direct" else "--end_fsync=1", "--output-format=json"]
+        command = ["fio", "--name=write", *where, "--rw=write", f"--bs={block}", f"--size={each}m", f"--numjobs={threads}", f"--ioengine={engine}",
+                   f"--iodepth={8 if engine == 'io_uring' else 1}", "--direct=1" if mode == "direct" else "--end_fsync=1", "--output-format=json"]
         yield Program(fio_name(files, way), command, optional=True, read=fio_seconds)
 
 
@@ -38,7 +39,7 @@ def raw_name(place, threads, size):
     return f"raw.{size}.{threads}.{place}"
 
 
-def raw(build, place, threads, size, data_bytes):
-    """Plain input and output of so many bytes to and from a file a thread."""
-    command = [build / "bench/raw_bench", "--dir", DIR, "--files", threads, "--threads", threads, "--bytes", data_bytes]
+def raw(build, place, threads, size, data_bytes, only=None):
+    """Plain input and output of so many bytes to and from one file, as one rank has it, and passes over them."""
+    command = [build / "bench/raw_bench", "--dir", DIR, "--threads", threads, "--bytes", data_bytes, *(["--only", only] if only else [])]
     return Program(raw_name(place, threads, size), command, place)

@@ -1,6 +1,7 @@
 // bench/io_bench.cpp: times save() and load() of a state by ranks that are threads. Every round saves to a new directory; loads go into
 // tensors that exist, from a warm page cache, and what they loaded is checked. Prints one JSON object: seconds a round.
-//   io_bench --dir DIRECTORY [--shape big|mid|small|layers] [--mib N] [--ranks 1] [--rounds 1] [--only save|load|load_unverified]
+//   io_bench --dir DIRECTORY [--shape big|mid|small|layers] [--mib N] [--ranks 1] [--threads 0] [--rounds 1]
+//            [--only save|load|load_unverified]
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
@@ -21,12 +22,14 @@ struct Options {
   std::string shape = "big";
   int64_t mib = 0;
   int ranks = 1;
+  int threads = 0;
   int rounds = 1;
   std::string only;
 };
 
-void save_all(const std::string& directory, std::vector<RankState>& states) {
-  on_ranks(static_cast<int>(states.size()), [&](Comm& comm) { save(comm, directory, states[static_cast<size_t>(comm.rank())].state()); });
+void save_all(const std::string& directory, std::vector<RankState>& states, int threads) {
+  on_ranks(static_cast<int>(states.size()),
+           [&](Comm& comm) { save(comm, directory, states[static_cast<size_t>(comm.rank())].state(), {.io = {.threads = threads}}); });
 }
 
 void load_all(const std::string& directory, std::vector<RankState>& states, bool verify) {
@@ -57,7 +60,7 @@ OnDisk warm(const std::string& directory) {
 void warm_up(const Options& options) {
   const std::string directory = options.dir + "/warm-up";
   auto states = rank_states({{"t", {options.ranks}}}, options.ranks, 0, Fill::content);
-  save_all(directory, states);
+  save_all(directory, states, options.threads);
   load_all(directory, states, true);
   std::filesystem::remove_all(directory);
 }
@@ -73,7 +76,7 @@ void run(const Options& options) {
     const std::string directory = options.dir + "/round-" + std::to_string(round);
     const auto wanted = [&](const char* what) { return options.only.empty() || options.only == what; };
     Costs unasked;
-    timed(wanted("save") ? costs["save"] : unasked, [&] { save_all(directory, states); });
+    timed(wanted("save") ? costs["save"] : unasked, [&] { save_all(directory, states, options.threads); });
     disk = warm(directory);
     if (wanted("load")) timed(costs["load"], [&] { load_all(directory, into, true); });
     if (wanted("load_unverified")) timed(costs["load_unverified"], [&] { load_all(directory, into, false); });
@@ -88,6 +91,7 @@ void run(const Options& options) {
   out.update({{"shape", options.shape},
               {"tensors", tensors.size()},
               {"ranks", options.ranks},
+              {"threads", threads_of({.threads = options.threads}, options.ranks)},
               {"bytes", bytes},
               {"disk_bytes", disk.bytes},
               {"data_files", disk.data_files},
@@ -103,7 +107,10 @@ int main(int argc, char** argv) {
   app.add_option("--dir", options.dir, "a directory of the file system to measure")->required()->check(CLI::ExistingDirectory);
   app.add_option("--shape", options.shape, "big, mid, small or layers")->capture_default_str();
   app.add_option("--mib", options.mib, "size of the state; 0 takes the shape's own")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--ranks", options.ranks, "ranks, a thread and a file each")->check(CLI::Range(1, 1024))->capture_default_str();
+  app.add_option("--ranks", options.ranks, "ranks, a file each")->check(CLI::Range(1, 1024))->capture_default_str();
+  app.add_option("--threads", options.threads, "that save a rank's file; 0 takes a share of the cores")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
   app.add_option("--rounds", options.rounds)->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--only", options.only, "time this alone")->check(CLI::IsMember({"save", "load", "load_unverified"}));
   CLI11_PARSE(app, argc, argv);

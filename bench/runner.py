@@ -36,6 +36,10 @@ class Samples:
     shown: dict = field(default_factory=dict)  # name → command for people
     skipped: dict = field(default_factory=dict)  # name → why
 
+    def add(self, other):
+        for mine, theirs in ((self.runs, other.runs), (self.shown, other.shown), (self.skipped, other.skipped)):
+            mine.update(theirs)
+
     def all(self, name, *path):
         """Every sample of a figure: the object's field at `path`; of a list, all that it holds."""
         found = []
@@ -66,16 +70,20 @@ def last_object(text):
 
 
 def run_once(program, places, keep):
+    """Hands what the program printed to `keep`; returns why it did not."""
     words = [str(word) for word in program.command]
     with tempfile.TemporaryDirectory(prefix="bench-", dir=places[program.place]) as scratch:
         os.sync()  # nobody pays for what came before
-        done = subprocess.run([word.replace(DIR, scratch) for word in words], capture_output=True, text=True, check=False, cwd=scratch)
+        try:
+            done = subprocess.run([word.replace(DIR, scratch) for word in words], capture_output=True, text=True, check=False)
+        except OSError as error:
+            return str(error)
+    if done.returncode:
+        return f"exit code {done.returncode}: {(done.stderr.strip() or done.stdout.strip())[-400:]}"
     try:
-        if done.returncode:
-            raise ValueError(f"exit code {done.returncode}")
         keep(program.read(last_object(done.stdout)))
     except ValueError as error:
-        return f"{error}: {(done.stderr.strip() or done.stdout.strip() or 'no output')[-400:]}"
+        return f"{error}: {done.stdout.strip()[-400:]}"
     return None
 
 
