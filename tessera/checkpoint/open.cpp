@@ -89,7 +89,7 @@ Format format_at(const Storage& storage, const Path& path) {
 
 Opened open_with(std::shared_ptr<const Storage> storage, const Path& path, const HeadBytes& bytes, const OpenOptions& options) {
   Head head = decode_head(bytes, options.limits);
-  Checks checks{options.verify ? head.sidecar : nullptr, options.verify};
+  Checks checks{.sidecar = options.verify ? head.sidecar : nullptr, .crcs = options.verify, .ours = head.sidecar != nullptr};
   return {Format::dcp, std::move(head.manifest), archive_items(std::move(storage), path, options.limits, std::move(checks)),
           std::move(head.sidecar)};
 }
@@ -102,7 +102,7 @@ Opened open_at(std::shared_ptr<const Storage> storage, const Path& path, const O
       const Bytes metadata = read_file(*storage, below(path, file), options.limits.metadata_bytes);
       Manifest manifest = format::decode_metadata(metadata, options.limits, file);
       return {Format::dcp_rank_local, std::move(manifest),
-              archive_items(std::move(storage), path, options.limits, {nullptr, options.verify})};
+              archive_items(std::move(storage), path, options.limits, {.crcs = options.verify})};
     }
     case Format::safetensors: {
       const bool one = !is_directory(*storage, path);

@@ -136,6 +136,12 @@ Described describe(const StateDict& state, int rank, int ranks) {
   return out;
 }
 
+void check_views(const StateDict& state, int rank, int ranks) {
+  for (const auto& [key, leaf] : state.leaves) {
+    if (const auto* tensor = std::get_if<TensorLeaf>(&leaf.is)) describe_tensor(key, *tensor, rank, ranks);
+  }
+}
+
 Description with_digests(const Described& described, const std::vector<HeldBox>& boxes) {
   Description description = described.description;
   for (const auto& [key, box] : boxes) {
