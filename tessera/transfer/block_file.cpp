@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cstring>
 
+#include "tessera/base/trace.h"
 #include "tessera/format/sidecar.h"
 
 namespace tessera {
@@ -80,6 +81,7 @@ void BlockFile::take(Block block) {
     const int64_t from = std::max(item.data_begin_bytes, block.begin_bytes);
     const int64_t to = std::min(item.data_end_bytes, end);
     if (from < to) {
+      const TraceSpan span("crc", to - from);
       crc_ = crc32(block.bytes.subspan(static_cast<size_t>(from - block.begin_bytes), static_cast<size_t>(to - from)), crc_);
     }
     if (item.data_end_bytes > end) {
@@ -118,16 +120,24 @@ void BlockFile::pass_on(Block block) {
 }
 
 void BlockFile::write(const Block& block) {
-  digests_.at(static_cast<size_t>(block.begin_bytes / block_bytes)) = digest(block.bytes);
-  if (work_.throttle) work_.throttle->pass(static_cast<int64_t>(block.bytes.size()));
-  file_->write(block.begin_bytes, block.bytes);
+  const auto count = static_cast<int64_t>(block.bytes.size());
+  {
+    const TraceSpan span("digest", count);
+    digests_.at(static_cast<size_t>(block.begin_bytes / block_bytes)) = digest(block.bytes);
+  }
+  if (work_.throttle) work_.throttle->pass(count);
+  {
+    const TraceSpan span("write", count);
+    file_->write(block.begin_bytes, block.bytes);
+  }
   queue_.with([&](Queue& queue) {
-    queue.on_disk_bytes += static_cast<int64_t>(block.bytes.size());
+    queue.on_disk_bytes += count;
     if (work_.written) work_.written(queue.on_disk_bytes);
   });
 }
 
 void BlockFile::help() {
+  name_trace_row(layout_.file + ", helper");
   if (work_.begin_thread) work_.begin_thread();
   for (;;) {
     std::optional<Block> block;
@@ -162,6 +172,7 @@ int64_t BlockFile::close() {
   queue_.with([](Queue& queue) {
     if (queue.fault) throw Error(*queue.fault);
   });
+  const TraceSpan span("sync", layout_.file_bytes);
   return file_->close();
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tessera/base/trace.h"
+
 namespace tessera {
 namespace {
 
@@ -84,6 +86,7 @@ void CheckedSource::read_parts(int64_t offset_bytes, std::span<const std::span<s
   if (offset_bytes != begin || count != std::min(sidecar_->block_bytes, size_bytes() - begin))
     return ByteSource::read_parts(offset_bytes, parts);
   file_->read_parts(begin, parts);
+  const TraceSpan span("check", count);
   if (parts.size() == 1) return check(index, digest(parts[0]));
   DigestStream stream;
   for (const auto& part : parts) stream.add(part);

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "tessera/base/guarded.h"
+#include "tessera/base/trace.h"
 
 namespace tessera {
 namespace {
@@ -92,6 +93,7 @@ void ReadBatch::cut_into_calls(File& file) {
 class ReadBatch::Worker {
  public:
   int64_t fetch(const Call& call) {
+    const TraceSpan span("read", call.end_bytes - call.begin_bytes);
     buffer_.resize(static_cast<size_t>(std::max<int64_t>(call_bytes, call.end_bytes - call.begin_bytes)));
     parts_.clear();
     int64_t at = call.begin_bytes;
@@ -148,6 +150,7 @@ ReadCount ReadBatch::run(int threads, const Progress& progress) {
         } else {
           const ByItem& read = by_item_[i - calls_.size()];
           file = read.item.file.get();
+          const TraceSpan span("read an item", read.item.length_bytes);
           count = read_item(read.item, read.from, read.into);
         }
         shared.with([&](Shared& all) {
