@@ -64,6 +64,13 @@ def busy():
     return f"the machine is busy (load {load:.1f} on {os.cpu_count()} cores): these figures are noise" if load > 0.3 * (os.cpu_count() or 1) else ""
 
 
+def probe(args, places):
+    """As somebody who cares for speed does once for each file system. What it finds is kept in --out, and not where the user keeps his."""
+    os.environ["XDG_CACHE_HOME"] = str(args.out / "cache")
+    for place in places.values():
+        print(subprocess.run([args.build / "cli/tessera", "probe", place], capture_output=True, text=True, check=True).stdout, file=sys.stderr)
+
+
 def disk_bytes(args, size, places):
     """How many bytes the checkpoint of small tensors has on disk."""
     found = {}
@@ -121,6 +128,7 @@ def main():
     places = {"disk": args.disk or args.out, "memory": args.memory}
     for line in filter(None, [warning, *absent(args)]):
         print(f"bench: {line}", file=sys.stderr)
+    probe(args, places)
     first, metadata = stock_metadata(args, size, places) if "peers" not in args.skip else (Samples(), None)
     samples = run(planned(args, size, places, metadata), places, size.rounds)
     samples.add(first)

@@ -20,7 +20,7 @@ def train(args, *words):
     lines = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True).stdout
     steps = {int(step): float(ms) for step, ms in re.findall(r"^step=(\d+) .* ms=([\d.]+)", lines, re.M)}
     saves = {int(step): (float(seconds), float(stall))
-             for step, seconds, stall in re.findall(r"^save step=(\d+) done .*seconds=([\d.]+) stall=([\d.]+)", lines, re.M)}
+             for step, seconds, stall in re.findall(r"^save step=(\d+) done .*\bseconds=([\d.]+) .*\bstall=([\d.]+)", lines, re.M)}
     return steps, saves
 
 

@@ -9,7 +9,7 @@ OURS, PEER, CEILING, MISSED = "#1f6f8b", "#c9c9c9", "#e0a030", "#b03a2e"
 
 def save(figure, path):
     figure.tight_layout()
-    figure.savefig(path, dpi=80)
+    figure.savefig(path, dpi=80, bbox_inches="tight")
     plt.close(figure)
 
 

@@ -62,10 +62,14 @@ def ours(build, size, metadata=None):
     yield Program("metadata", [build / "bench/meta_bench", *scale, "--dir", DIR, *given], most_rounds=1, optional=True)
 
 
+# How the saves behind a training step stand back (gpt_train --help).
+STAND_BACK = ("--nice", 19)
+
+
 def training(build, size):
     """A step of examples/gpt alone and with saves in the background; only where the bench is built with LibTorch."""
     for ranks in (1, 2):
-        command = ["python3", HERE / "gpt_steps.py", "--build", build, "--dir", DIR, "--ranks", ranks, "--steps", size.train_steps]
+        command = ["python3", HERE / "gpt_steps.py", "--build", build, "--dir", DIR, "--ranks", ranks, "--steps", size.train_steps, "--", *STAND_BACK]
         yield Program(f"train.{ranks}", command, most_rounds=1)
     launch = [build / "tests/support/launch/tessera-launch", "--ranks", "2", "--"]
     yield Program("step.2", [*launch, build / "bench/step_bench", "--steps", 5])

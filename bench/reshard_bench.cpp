@@ -4,7 +4,7 @@
 //   reshard_bench --dir DIRECTORY [--mib 512] [--from 4] [--to 3] [--cut rows|columns|whole] [--rounds 1]
 #include <CLI/CLI.hpp>
 #include <filesystem>
-#include <map>
+#include <set>
 
 #include "bench/measure.h"
 #include "bench/states.h"
@@ -25,7 +25,12 @@ struct Options {
   int rounds = 1;
 };
 
-const std::map<std::string, int> dimensions{{"rows", 0}, {"columns", 1}, {"whole", -1}};
+const std::set<std::string> cuts{"rows", "columns", "whole"};
+
+Layout layout_of(const std::string& cut, int ranks) {
+  if (cut == "whole") return Replicated{};
+  return cut_along(cut == "rows" ? 0 : 1, ranks);
+}
 
 struct Loaded {
   Costs costs;
@@ -51,13 +56,12 @@ void load_once(const std::string& directory, std::vector<RankState>& into, Loade
 
 void run(const Options& options) {
   const auto tensors = shape_of("square", options.mib);
-  const int dimension = dimensions.at(options.cut);
   const std::string resharded = options.dir + "/resharded", equal = options.dir + "/equal";
   for (const auto& [directory, ranks] : {std::pair(resharded, options.from), std::pair(equal, options.to)}) {
-    auto states = rank_states(tensors, ranks, dimension, Fill::content);
+    auto states = rank_states(tensors, layout_of(options.cut, ranks), ranks, Fill::content);
     on_ranks(ranks, [&](Comm& comm) { save(comm, directory, states[static_cast<size_t>(comm.rank())].state()); });
   }
-  auto into = rank_states(tensors, options.to, dimension, Fill::zero);
+  auto into = rank_states(tensors, layout_of(options.cut, options.to), options.to, Fill::zero);
   Loaded other, same, warm;
   load_once(resharded, into, warm);
   load_once(equal, into, warm);
@@ -91,7 +95,7 @@ int main(int argc, char** argv) {
   app.add_option("--from", options.from, "ranks that save")->check(CLI::Range(1, 1024))->capture_default_str();
   app.add_option("--to", options.to, "ranks that load")->check(CLI::Range(1, 1024))->capture_default_str();
   app.add_option("--cut", options.cut, "how matrices are split over ranks; whole: every rank has all of them")
-      ->check(CLI::IsMember(dimensions))
+      ->check(CLI::IsMember(cuts))
       ->capture_default_str();
   app.add_option("--rounds", options.rounds)->check(CLI::Range(1, 1000))->capture_default_str();
   CLI11_PARSE(app, argc, argv);

@@ -23,7 +23,7 @@ struct Options {
 };
 
 void run(const Options& options) {
-  RankState state(shape_of("big", options.mib), 1, 0, 0, Fill::content);
+  RankState state(shape_of("big", options.mib), cut_along(0, 1), 1, 0, Fill::content);
   const auto comms = thread_comms(1);
   const auto storage = std::make_shared<LocalStorage>(options.dir);
   Costs stall, total;

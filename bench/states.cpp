@@ -31,17 +31,6 @@ std::vector<Tensor> layers(int64_t mib) {
   return tensors;
 }
 
-// This rank's part of the tensor.
-Box part_of(const Sizes& sizes, int ranks, int rank, int dimension) {
-  Box box = whole(sizes);
-  if (dimension < 0) return box;
-  const auto d = static_cast<size_t>(dimension);
-  const int64_t each = (sizes[d] + ranks - 1) / ranks;
-  box.offsets[d] = std::min(sizes[d], each * rank);
-  box.sizes[d] = std::min(sizes[d] - box.offsets[d], each);
-  return box;
-}
-
 // What element `index` of a tensor, in row-major order, holds: random bits, cheaply.
 uint32_t content(size_t tensor, int64_t index) {
   return (static_cast<uint32_t>(index) + static_cast<uint32_t>(tensor) * 40503U) * 2654435761U;
@@ -70,18 +59,20 @@ std::vector<Tensor> shape_of(const std::string& name, int64_t mib) {
   throw Error({.code = Code::invalid_argument, .what = "no shape \"" + name + "\"", .hint = "big, mid, small, layers or square"});
 }
 
-RankState::RankState(const std::vector<Tensor>& tensors, int ranks, int rank, int dimension, Fill fill) {
+RankState::RankState(const std::vector<Tensor>& tensors, const Layout& layout, int ranks, int rank, Fill fill) {
   for (size_t t = 0; t < tensors.size(); ++t) {
-    Box box = part_of(tensors[t].sizes, ranks, rank, dimension);
-    const auto elements = static_cast<size_t>(volume(box));
-    Piece& piece = pieces_.emplace_back(Piece{t, tensors[t].sizes, std::move(box), std::make_unique<uint32_t[]>(elements)});
-    bytes_ += static_cast<int64_t>(elements) * 4;
-    if (fill == Fill::content) {
-      for_each_element(piece.sizes, piece.box,
-                       [&](int64_t at, int64_t index) { piece.elements[static_cast<size_t>(at)] = content(t, index); });
+    TensorLeaf leaf{DType::float32, tensors[t].sizes, {}, layout};
+    for (Box& box : boxes_of(layout, tensors[t].sizes, rank, ranks)) {
+      const auto elements = static_cast<size_t>(volume(box));
+      Piece& piece = pieces_.emplace_back(Piece{t, tensors[t].sizes, std::move(box), std::make_unique<uint32_t[]>(elements)});
+      bytes_ += static_cast<int64_t>(elements) * 4;
+      if (fill == Fill::content) {
+        for_each_element(piece.sizes, piece.box,
+                         [&](int64_t at, int64_t index) { piece.elements[static_cast<size_t>(at)] = content(t, index); });
+      }
+      leaf.shards.push_back({piece.box, dense_view(reinterpret_cast<std::byte*>(piece.elements.get()), DType::float32, piece.box.sizes)});
     }
-    const View view = dense_view(reinterpret_cast<std::byte*>(piece.elements.get()), DType::float32, piece.box.sizes);
-    state_.add(tensors[t].key, TensorLeaf{DType::float32, tensors[t].sizes, {{piece.box, view}}});
+    state_.add(tensors[t].key, std::move(leaf));
   }
 }
 
@@ -94,10 +85,12 @@ void RankState::expect_content() const {
   }
 }
 
-std::vector<RankState> rank_states(const std::vector<Tensor>& tensors, int ranks, int dimension, Fill fill) {
+std::vector<RankState> rank_states(const std::vector<Tensor>& tensors, const Layout& layout, int ranks, Fill fill) {
   std::vector<RankState> states;
-  for (int rank = 0; rank < ranks; ++rank) states.emplace_back(tensors, ranks, rank, dimension, fill);
+  for (int rank = 0; rank < ranks; ++rank) states.emplace_back(tensors, layout, ranks, rank, fill);
   return states;
 }
+
+Layout cut_along(int dimension, int ranks) { return Grid{{{ranks, dimension}}}; }
 
 }  // namespace tessera::bench

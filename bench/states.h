@@ -1,4 +1,4 @@
-// bench/states.h: the states that the programs of the bench save and load, float32, split over ranks along one dimension.
+// bench/states.h: the states that the programs of the bench save and load, float32, spread over ranks by a layout.
 // Promises    Every element is told by its tensor and its place in it, so that a state loaded on other ranks can be checked.
 #pragma once
 
@@ -27,8 +27,7 @@ enum class Fill : uint8_t { content, zero };
 // One rank's part of the tensors, with the memory that it describes; every page is there.
 class RankState {
  public:
-  // Split along `dimension` as torch.chunk does it, or whole on every rank where `dimension` is negative.
-  RankState(const std::vector<Tensor>& tensors, int ranks, int rank, int dimension, Fill fill);
+  RankState(const std::vector<Tensor>& tensors, const Layout& layout, int ranks, int rank, Fill fill);
   StateDict& state() { return state_; }
   int64_t bytes() const { return bytes_; }
   // Error(corrupt) where an element is not what Fill::content makes it.
@@ -46,6 +45,9 @@ class RankState {
   int64_t bytes_ = 0;
 };
 
-std::vector<RankState> rank_states(const std::vector<Tensor>& tensors, int ranks, int dimension, Fill fill);
+// The parts of all ranks.
+std::vector<RankState> rank_states(const std::vector<Tensor>& tensors, const Layout& layout, int ranks, Fill fill);
+// Every tensor cut along one dimension, a part a rank.
+Layout cut_along(int dimension, int ranks);
 
 }  // namespace tessera::bench
