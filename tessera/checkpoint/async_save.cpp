@@ -8,6 +8,7 @@
 #include "tessera/base/guarded.h"
 #include "tessera/base/trace.h"
 #include "tessera/checkpoint/place.h"
+#include "tessera/checkpoint/plan_cache.h"
 #include "tessera/checkpoint/save_steps.h"
 #include "tessera/comm/on_every_rank.h"
 #include "tessera/transfer/staged_write.h"
@@ -117,6 +118,7 @@ struct BackgroundSaver::Worker {
 
   Comm& comm;
   const std::unique_ptr<Comm> line;
+  const std::shared_ptr<PlanCache> plans = std::make_shared<PlanCache>();
   SlabRing ring;
   std::thread thread;
   std::shared_ptr<PendingSave::State> current;
@@ -145,9 +147,11 @@ PendingSave BackgroundSaver::start(std::shared_ptr<Storage> storage, const Path&
     return describe(*held, worker.comm.rank(), worker.comm.size());
   }));
   const auto save = std::make_shared<PendingSave::State>();
-  const auto work = [&worker, save, storage = std::move(storage), target, held, mine, options,
+  SaveOptions in_background = options.save;
+  if (!in_background.plans) in_background.plans = worker.plans;
+  const auto work = [&worker, save, storage = std::move(storage), target, held, mine, options = std::move(in_background),
                      after = std::move(after)](const Background& background) mutable {
-    auto result = capture([&] { return worker.run(*save, *storage, target, *mine, options.save, background, after); });
+    auto result = capture([&] { return worker.run(*save, *storage, target, *mine, options, background, after); });
     mine.reset();
     held.reset();  // before anyone is told: what the state kept alive may go with it
     save->seen.with([&](PendingSave::State::Seen& seen) { seen.result = std::move(result); });

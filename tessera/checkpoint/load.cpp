@@ -8,6 +8,7 @@
 #include <tuple>
 #include <utility>
 
+#include "tessera/base/trace.h"
 #include "tessera/checkpoint/head.h"
 #include "tessera/checkpoint/open.h"
 #include "tessera/checkpoint/place.h"
@@ -246,6 +247,7 @@ LoadError::LoadError(Fault fault, std::vector<std::string> undefined) : Error(st
 
 LoadReport load(Comm& comm, const Storage& storage, const Path& directory, StateDict& state, const LoadOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
+  name_trace_row("rank " + std::to_string(comm.rank()));
   comm.note("open " + directory);
   // The leader alone reads what may be large and is the same for all; the headers of other formats each rank reads itself.
   const auto shared = std::shared_ptr<const Storage>(std::shared_ptr<const Storage>(), &storage);
@@ -266,6 +268,7 @@ LoadReport load(Comm& comm, const Storage& storage, const Path& directory, State
   LoadReport report = merge_findings(on_every_rank_bytes(comm, Phase::check,
                                                          [&] {
                                                            const OpenOptions own{.rank = comm.rank(), .verify = options.verify};
+                                                           const TraceSpan span("plan the reads");
                                                            opened = open_found(found, shared, directory, own);
                                                            rename_keys(opened, options.rename);
                                                            ready = prepare(opened, state, comm, options);

@@ -54,14 +54,6 @@ Bytes item_tail(DType dtype, std::span<const int64_t> sizes, uint32_t data_crc) 
   return std::move(frame.tail);
 }
 
-const ItemFrame& ItemFrames::of(DType dtype, std::span<const int64_t> sizes) {
-  key_.assign(1, static_cast<char>(dtype));
-  key_.append(as_text(std::as_bytes(sizes)));
-  auto& frame = frames_[key_];
-  if (!frame) frame = std::make_unique<const ItemFrame>(item_frame(dtype, sizes));
-  return *frame;
-}
-
 TensorItem read_tensor_item(const ByteSource& item) {
   return parse(item, [&] {
     const ArchiveReader archive(item);

@@ -6,11 +6,9 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
-#include <unordered_map>
 
 #include "tessera/base/byte_source.h"
 #include "tessera/base/bytes.h"
@@ -36,17 +34,6 @@ ItemFrame item_frame(DType dtype, std::span<const int64_t> sizes);
 // Head and tail with their CRC.
 Bytes item_head(DType dtype, std::span<const int64_t> sizes, uint32_t data_crc);
 Bytes item_tail(DType dtype, std::span<const int64_t> sizes, uint32_t data_crc);
-
-// Frames by dtype and shape, each made once: a state has few shapes and many tensors. References stay good as long as the cache.
-// Threads     One at a time.
-class ItemFrames {
- public:
-  const ItemFrame& of(DType dtype, std::span<const int64_t> sizes);
-
- private:
-  std::unordered_map<std::string, std::unique_ptr<const ItemFrame>> frames_;  // by the bytes of both
-  std::string key_;
-};
 
 // What a tensor item says of itself. Element (i, j, …) stands at first_bytes + (i·strides[0] + j·strides[1] + …) · element size;
 // all of them lie inside [data_offset_bytes, data_offset_bytes + data_bytes).

@@ -1,6 +1,7 @@
 #include <array>
 #include <optional>
 
+#include "tessera/format/item_frames.h"
 #include "tessera/format/safetensors.h"
 #include "tessera/format/zstd.h"
 #include "tessera/layout/view.h"

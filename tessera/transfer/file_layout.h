@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "tessera/format/item.h"
+#include "tessera/format/item_frames.h"
 
 namespace tessera {
 
@@ -26,7 +26,7 @@ struct FileLayout {
   format::ItemFrames frames;
 
   void add_object(int64_t length_bytes);
-  void add_tensor(DType dtype, std::span<const int64_t> sizes);
+  void add_tensor(DType dtype, const Sizes& sizes);
 };
 
 }  // namespace tessera
