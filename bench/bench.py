@@ -128,7 +128,8 @@ def main():
     places = {"disk": args.disk or args.out, "memory": args.memory}
     for line in filter(None, [warning, *absent(args)]):
         print(f"bench: {line}", file=sys.stderr)
-    probe(args, places)
+    if not args.tiny:
+        probe(args, places)
     first, metadata = stock_metadata(args, size, places) if "peers" not in args.skip else (Samples(), None)
     samples = run(planned(args, size, places, metadata), places, size.rounds)
     samples.add(first)

@@ -77,6 +77,11 @@ class Parts(unittest.TestCase):
         with self.assertRaises(SystemExit):
             runner.run([failing], places, 1, say=lambda line: None)
 
+    def test_the_log_of_a_training_run_is_read(self):
+        steps, saves = gpt_steps.read_log("step=1 loss=5.5 ms=212 tokens_per_s=301\nsave step=1 phase=write\nstep=2 loss=5.4 ms=214 tokens_per_s=300\n"
+                                          "save step=1 done bytes=10 seconds=0.310 plan=0.001 write=0.300 publish=0.009 stall=0.020 rate=1.0 GiB/s\n")
+        self.assertEqual((steps, saves), ({1: 212, 2: 214}, {1: (0.31, 0.02)}))
+
     def test_steps_count_as_during_a_save_until_it_was_over(self):
         steps = {step: 100.0 for step in range(1, 13)}
         self.assertEqual(len(gpt_steps.during_saves(steps, {6: (0.25, 0.01)})), 3)

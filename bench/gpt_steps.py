@@ -15,9 +15,12 @@ WARM_UP = 3  # steps
 
 
 def train(args, *words):
-    """The lines of one run: (step, ms) and save → (seconds, stall)."""
     command = [args.build / "examples/gpt/gpt_train", "--ranks", args.ranks, "--steps", args.steps + WARM_UP, *MODEL, *words]
-    lines = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True).stdout
+    return read_log(subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True).stdout)
+
+
+def read_log(lines):
+    """What gpt_train printed: ({step: ms}, {step: (seconds of its save, of these the trainer waited)})."""
     steps = {int(step): float(ms) for step, ms in re.findall(r"^step=(\d+) .* ms=([\d.]+)", lines, re.M)}
     saves = {int(step): (float(seconds), float(stall))
              for step, seconds, stall in re.findall(r"^save step=(\d+) done .*\bseconds=([\d.]+) .*\bstall=([\d.]+)", lines, re.M)}
