@@ -27,6 +27,7 @@ Standing prepare_target(Storage& storage, const Path& target, Replace replace);
 // What of a checkpoint's head follows from its plan, but for the save id in it: of the next save by the same plan it is the same.
 struct EncodedPlan {
   Bytes metadata;
+  Bytes index;  // of the sidecar
 };
 
 // `metrics` go into the sidecar, for whoever keeps the best. `replaces` is what prepare_target() saw; without it, whatever stands
