@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace tessera {
 
@@ -12,13 +13,25 @@ enum class WriteMode : uint8_t {
 };
 
 struct IoOptions {
-  // That work on one rank's files. 0: a share of this machine's cores, at most 4, as if all ranks were on it.
+  // That work on one rank's files. 0: what the probe found for writing; else a share of this machine's cores, at most 4, as if all ranks
+  // were on it.
   int threads = 0;
   WriteMode mode = WriteMode::automatic;
   int64_t most_bytes_per_second = 0;  // that one rank writes; 0: as many as it can
 };
 
-// What `threads` means for one of so many ranks: at least 1.
+// What is known of a file system that is to be written to.
+struct WriteChoice {
+  WriteMode mode = WriteMode::buffered;  // never automatic
+  int threads = 0;                       // 0: not known
+  double bytes_per_second = 0;           // the most that was measured; 0: not measured
+  std::string why = "not probed";
+};
+
+// What the options mean for one of so many ranks: a mode that is not automatic, and at least one thread.
+WriteChoice chosen(const IoOptions& options, int ranks, const WriteChoice& known);
+// The same for reading, of which nothing is known.
 int threads_of(const IoOptions& options, int ranks);
+const char* name(WriteMode mode);
 
 }  // namespace tessera

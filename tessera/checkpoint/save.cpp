@@ -2,6 +2,7 @@
 
 #include <chrono>
 
+#include "tessera/base/trace.h"
 #include "tessera/checkpoint/agree.h"
 #include "tessera/checkpoint/place.h"
 #include "tessera/checkpoint/publish.h"
@@ -19,35 +20,47 @@ const RankWrites& writes_of(const Agreement& agreed) {
   throw Error(std::move(fault));
 }
 
+using Clock = std::chrono::steady_clock;
+
+double seconds(Clock::duration time) { return std::chrono::duration<double>(time).count(); }
+
 }  // namespace
 
 SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const SaveSteps& steps, const SaveOptions& options) {
-  const auto begin = std::chrono::steady_clock::now();
+  const auto begin = Clock::now();
+  std::map<Phase, Clock::time_point> began;
   const auto enter = [&](Phase phase) {
+    began[phase] = Clock::now();
     if (options.on_phase) capture([&] { options.on_phase(phase); });  // one rank must not leave the others alone
   };
+  name_trace_row("rank " + std::to_string(comm.rank()));
   enter(Phase::plan);
   comm.note("plan a save to " + target);
   PlanCache of_this_save;
   PlanCache& plans = options.plans ? *options.plans : of_this_save;
-  const Agreement agreed = agree_on_plan(comm, steps.describe, options.compare_replicas, plans);
+  const Agreement agreed = [&] {
+    const TraceSpan span("plan");
+    return agree_on_plan(comm, steps.describe, options.compare_replicas, plans);
+  }();
   Standing replaces;  // known to the leader only
-  Path staging;       // on the leader from the moment on when it is there, though a rank be lost before the others hear of it
+  WriteChoice choice;
+  Path staging;  // on the leader from the moment on when it is there, though a rank be lost before the others hear of it
   try {
-    const Bytes chosen = on_leader(comm, Phase::start, [&] {
+    const Bytes answer = on_leader(comm, Phase::start, [&] {
       replaces = prepare_target(storage, target, options.replace);
       staging = storage.stage(target, agreed.save_id);
       return Bytes(as_bytes(staging).begin(), as_bytes(staging).end());
     });
-    staging = as_text(chosen);
+    staging = as_text(answer);
     enter(Phase::write);
+    choice = chosen(options.io, comm.size(), storage.write_choice(staging));
     std::vector<Bytes> proofs;  // the leader's affair: the others need none
     through_leader(
         comm, Phase::write,
         [&] {
           const RankWrites& writes = writes_of(agreed);
           const auto progress = [&](int64_t done, int64_t total) { comm.note("write " + writes.file, done, total); };
-          const Proof proof = steps.write(writes, staging, progress);
+          const Proof proof = steps.write(writes, staging, choice, progress);
           storage.sync(staging);
           return encode(proof);
         },
@@ -56,6 +69,7 @@ SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const
           return std::vector<Bytes>(proofs.size());
         });
     enter(Phase::publish);
+    const TraceSpan span("publish");
     on_leader(comm, Phase::publish, [&] {
       publish(plans.whole->plan, decode_each(proofs, decode_proof), options.metrics, storage, staging, target, options.replace, replaces);
       return Bytes{};
@@ -64,12 +78,17 @@ SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const
     if (comm.rank() == 0 && !staging.empty()) capture([&] { storage.remove(staging); });  // the first failure is the one to tell
     throw;
   }
-  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  const auto end = Clock::now();
   return {.save_id = agreed.save_id,
           .planned = agreed.planned,
           .total_bytes = agreed.total_bytes,
           .rank_bytes = writes_of(agreed).file_bytes,
-          .seconds = took.count()};
+          .verified_bytes = agreed.total_bytes,  // nothing is published that is not
+          .seconds = seconds(end - begin),
+          .plan_seconds = seconds(began[Phase::write] - begin),
+          .write_seconds = seconds(began[Phase::publish] - began[Phase::write]),
+          .publish_seconds = seconds(end - began[Phase::publish]),
+          .write = choice};
 }
 
 SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDict& state, const SaveOptions& options) {
@@ -79,9 +98,10 @@ SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDic
                           return mine;
                         },
                         .write =
-                            [&](const RankWrites& writes, const Path& staging, const Progress& progress) {
+                            [&](const RankWrites& writes, const Path& staging, const WriteChoice& choice, const Progress& progress) {
                               return write_shards(writes, mine, storage, staging,
-                                                  {.threads = threads_of(options.io, comm.size()),
+                                                  {.threads = choice.threads,
+                                                   .mode = choice.mode,
                                                    .most_bytes_per_second = options.io.most_bytes_per_second,
                                                    .progress = progress});
                             }};

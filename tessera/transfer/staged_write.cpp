@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "tessera/base/guarded.h"
+#include "tessera/base/trace.h"
 #include "tessera/storage/names.h"
 
 namespace tessera {
@@ -74,11 +75,14 @@ Proof write_shards_staged(const RankWrites& writes, const Described& state, Stor
   const auto tell_written = [&](int64_t bytes) {
     if (work.progress) work.progress(bytes, writes.file_bytes);
   };
-  BlockFile file(storage.create(below(directory, writes.file)), layout,
+  auto out = storage.create(below(directory, writes.file));
+  out->prepare(writes.file_bytes, work.mode);
+  BlockFile file(std::move(out), layout,
                  {.threads = work.threads, .written = tell_written, .throttle = &throttle, .begin_thread = work.begin_thread});
   Belt belt(ring.capacity_bytes() / ring.slab_bytes() - 1);  // the copy holds one
   Outcome<int64_t> written;
   std::jthread writer([&] {  // joined whatever happens
+    name_trace_row(writes.file + ", writer");
     if (work.begin_thread) work.begin_thread();
     written = capture([&] {
       while (auto block = belt.take()) {
@@ -98,6 +102,7 @@ Proof write_shards_staged(const RankWrites& writes, const Described& state, Stor
     ~LastWord() { belt.end(Fault{.code = Code::no_memory}); }
   } last_word{belt};
   auto copied = capture([&] {
+    const TraceSpan span("copy the state", writes.file_bytes);
     BlockCutter cutter(ring, false, [&](Block block) {
       check();
       belt.put(std::move(block));

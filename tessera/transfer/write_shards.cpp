@@ -69,8 +69,9 @@ Proof write_shards(const RankWrites& writes, ShardSource& source, Storage& stora
   const auto written = [&](int64_t bytes) {
     if (work.progress) work.progress(bytes, writes.file_bytes);
   };
-  BlockFile file(storage.create(below(directory, writes.file)), layout,
-                 {.threads = work.threads, .written = written, .throttle = &throttle});
+  auto out = storage.create(below(directory, writes.file));
+  out->prepare(writes.file_bytes, work.mode);
+  BlockFile file(std::move(out), layout, {.threads = work.threads, .written = written, .throttle = &throttle});
   BlockCutter cutter(ring, true, [&](Block block) { file.take(std::move(block)); });
   cut_shards(writes, layout, source, cutter);
   const int64_t length_bytes = file.close();

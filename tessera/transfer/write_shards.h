@@ -64,6 +64,7 @@ using Progress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
 
 struct WriteWork {
   int threads = 1;  // that hash and write
+  WriteMode mode = WriteMode::buffered;
   int64_t most_bytes_per_second = 0;
   Progress progress = {};
 };
