@@ -220,7 +220,7 @@ class Commands(unittest.TestCase):
         self.assertIn("error: ", done.stderr)
 
     def test_usage(self):
-        for arguments in ([], ["ls"], ["diff", "a"], ["ls", "a", "b"], ["lss", "a"], ["ls", "a", "--no-such"]):
+        for arguments in ([], ["ls"], ["diff", "a"], ["verify", "a", "b"], ["lss", "a"], ["ls", "a", "--no-such"]):
             self.assert_fails(tessera(*arguments), 2, "tessera: hint: ")
         for arguments in (["--help"], ["ls", "--help"], ["diff", "--help"], ["--version"]):
             done = tessera(*arguments)
