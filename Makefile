@@ -8,7 +8,7 @@ JOBS ?= $(shell awk -v cores=$$(nproc) '/^MemAvailable/ { fit = int($$2 / 160000
           END { print fit < 1 ? 1 : fit < cores ? fit : cores }' /proc/meminfo)
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build release demo check test test-dev test-asan test-tsan test-night sanitize fuzz fuzz-build fuzz-minimize format format-check bench clean
+.PHONY: help setup build release demo check test test-dev test-asan test-tsan test-night sanitize fuzz fuzz-build fuzz-minimize format format-check bench bench-build bench-quick bench-docs bench-other clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,10 +87,21 @@ format: setup  ## format every C++ file in place
 format-check: setup  ## fail if clang-format would change a file
 	@tools/check_format.sh
 
-bench: release  ## print today's ratios against the peers
+bench-build: release
+	@tools/setup.sh bench
+
+bench: bench-build  ## ours beside the peers and the machine's ceilings, into build/bench: results.json, a table, plots; half an hour
 	@$(PYTHON) bench/bench.py --build build/release
+
+bench-quick: bench-build  ## the same in under 5 minutes: fewer rounds, smaller states
+	@$(PYTHON) bench/bench.py --build build/release --quick
+
+bench-docs:  ## put what `make bench` found last into docs/benchmarks.md and docs/img
+	@.venv-peers/bin/python bench/report.py build/bench --docs
+
+bench-other: bench-build  ## conversions beside cp and stock, and what safety costs
 	@$(PYTHON) bench/convert_bench.py --build build/release
 	@mkdir -p build/bench/safety && build/release/bench/safety_bench --dir build/bench/safety
 
-clean:  ## remove what was built; .venv stays
+clean:  ## remove what was built; .venv and .venv-peers stay
 	rm -rf build

@@ -1,127 +1,141 @@
 #!/usr/bin/env python3
-"""Times tessera beside stock PyTorch and beside the machine's own ceiling, in one run: several rounds, shuffled order, medians.
+"""Ours beside the peers and beside what the machine can do, in one run: rounds in shuffled order, medians, CPU beside wall.
+Writes DIR/results.json (targets.py says what stands in it), DIR/results.md and, where matplotlib is, DIR/*.png; DIR is build/bench by default.
 
-  bench.py --build build/release [--peers ../shared/peers] [--rounds 3] [--mib 512] [--dir DIR]
-
-Prints a table and writes BUILD/bench/results.json: a list of {metric, unit, ours, peer, peer_name, ceiling, ratio, rounds, command}.
+usage: bench.py --build build/release [--quick] [--peers DIR] [--peers-python FILE] [--disk DIR] [--memory DIR] [--out DIR] [--skip peers,fio,training]
 """
 import argparse
 import json
 import os
-import random
 import shutil
-import statistics
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from pathlib import Path
 
+import ceilings
+import programs
+import targets
+from runner import ROOT, Samples, run, run_once
+
 HERE = Path(__file__).resolve().parent
+PARTS = ("peers", "fio", "training")
 
 
-def last_json(words):
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
-    lines = [line[line.index("{"):] for line in done.stdout.splitlines() if "{" in line]
-    if done.returncode or not lines:
-        raise SystemExit(f"{' '.join(map(str, words))}: exit code {done.returncode}\n{done.stdout[-500:]}{done.stderr[-1500:]}")
-    return json.loads(lines[-1])
+def parsed():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=Path, required=True, help="where the programs are, optimised")
+    parser.add_argument("--quick", action="store_true", help="under five minutes: two rounds, one of the peers, smaller states")
+    parser.add_argument("--tiny", action="store_true", help="to try the suite, not the machine: one round of a few MiB")
+    parser.add_argument("--peers", type=Path, default=ROOT.parent / "shared" / "peers", help="the peers' scripts")
+    parser.add_argument("--peers-python", type=Path, default=ROOT / ".venv-peers/bin/python", help="a Python that has the peers (tools/setup.sh bench)")
+    parser.add_argument("--disk", type=Path, help="a directory on the disk to measure; --out by default")
+    parser.add_argument("--memory", type=Path, default=Path("/dev/shm"), help="a directory of a memory file system")
+    parser.add_argument("--out", type=Path, default=ROOT / "build/bench")
+    parser.add_argument("--skip", default="", help=f"of {', '.join(PARTS)}, with commas between")
+    args = parser.parse_args()
+    args.skip = set(filter(None, args.skip.split(",")))
+    if not args.skip <= set(PARTS):
+        parser.error(f"--skip knows {', '.join(PARTS)}")
+    args.build, args.out = args.build.resolve(), args.out.resolve()
+    args.out.mkdir(parents=True, exist_ok=True)
+    return args
 
 
-def raw_io(directory, total, threads=2, piece=1 << 20):
-    """Seconds to write and fsync, then to read back (warm), `total` bytes in one file a thread."""
-    block = bytearray(os.urandom(piece))
-    each = total // threads
+def absent(args):
+    """Adds to args.skip what cannot be run here; a line for each, with the reason."""
+    lines = {}
+    if not (args.peers / "formats.py").exists():
+        lines["peers"] = f"no peers: {args.peers} has not their scripts; --peers DIR says where they are"
+    elif not args.peers_python.exists():
+        lines["peers"] = f"no peers: there is no {args.peers_python}; `tools/setup.sh bench` makes it"
+    if not shutil.which("fio"):
+        lines["fio"] = "no ceiling of the disk: there is no fio; `tools/setup.sh bench` installs it"
+    if not (args.build / "examples/gpt/gpt_train").exists():
+        lines["training"] = f"no training: {args.build} has no gpt_train; it needs LibTorch"
+    said = [line for part, line in lines.items() if part not in args.skip]
+    args.skip |= set(lines)
+    return said
 
-    def write(number):
-        handle = os.open(f"{directory}/raw{number}", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-        for at in range(0, each, piece):
-            os.pwrite(handle, block, at)
-        os.fsync(handle)
-        os.close(handle)
 
-    def read(number):
-        handle = os.open(f"{directory}/raw{number}", os.O_RDONLY)
-        into = memoryview(buffers[number])
-        for at in range(0, each, piece):
-            os.preadv(handle, [into[at:at + piece]], at)
-        os.close(handle)
+def busy():
+    """A line if something else runs on the machine."""
+    load = os.getloadavg()[0]
+    return f"the machine is busy (load {load:.1f} on {os.cpu_count()} cores): these figures are noise" if load > 0.3 * (os.cpu_count() or 1) else ""
 
-    def timed(work):
-        workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
-        began = time.perf_counter()
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        return time.perf_counter() - began
 
-    buffers = [bytearray(each) for _ in range(threads)]  # touched by bytearray
-    result = {"write_s": timed(write), "read_s": timed(read)}
-    for number in range(threads):
-        os.unlink(f"{directory}/raw{number}")
-    return result
+def probe(args, places):
+    """As somebody who cares for speed does once for each file system. What it finds is kept in --out, and not where the user keeps his."""
+    os.environ["XDG_CACHE_HOME"] = str(args.out / "cache")
+    for place in places.values():
+        print(subprocess.run([args.build / "cli/tessera", "probe", place], capture_output=True, text=True, check=True).stdout, file=sys.stderr)
+
+
+def disk_bytes(args, size, places):
+    """How many bytes the checkpoint of small tensors has on disk."""
+    found = {}
+    failure = run_once(programs.io(args.build, size, "memory", "small"), places, found.update)
+    if failure:
+        raise SystemExit(f"io_bench: {failure}")
+    return found["disk_bytes"]
+
+
+def stock_metadata(args, size, places):
+    """Stock's planning, once, and the metadata that it leaves for ours to decode."""
+    left = args.out / "stock.metadata"
+    left.unlink(missing_ok=True)
+    samples = run([programs.stock_planning(args.peers_python, args.peers, size, left)], places, 1)
+    return samples, left if left.exists() else None
+
+
+def planned(args, size, places, metadata):
+    found = list(programs.ours(args.build, size, metadata))
+    for threads in sorted({1, programs.THREADS}):
+        found.append(ceilings.raw(args.build, "memory", threads, "big", size.mib << 20))
+        found.append(ceilings.raw(args.build, "disk", threads, "big", size.mib << 20, only="read"))
+    found.append(ceilings.raw(args.build, "memory", 1, "small", disk_bytes(args, size, places)))
+    if "fio" not in args.skip:
+        found += [*ceilings.fio(1, programs.THREADS, size.mib), *ceilings.fio(2, 2, size.mib)]
+    if "training" not in args.skip:
+        found += programs.training(args.build, size)
+    if "peers" not in args.skip:
+        trains = "training" not in args.skip and not args.quick
+        found += programs.peers(args.peers_python, args.peers, size, places, 1 if args.quick else size.rounds, trains)
+    return found
+
+
+def machine(size, warning, began):
+    """A line on what the figures are of."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    line = (f"{os.cpu_count()} cores, {memory:.0f} GiB of memory, Linux {os.uname().release}, {time.strftime('%Y-%m-%d')}, "
+            f"{size.rounds} rounds, {(time.monotonic() - began) / 60:.1f} minutes")
+    return f"{line}. {warning[0].upper()}{warning[1:]}." if warning else f"{line}."
+
+
+def report(args):
+    """The table, and the plots by a Python that can draw them."""
+    for python in (args.peers_python, Path(sys.executable)):
+        if python.exists() and subprocess.run([python, "-c", "import matplotlib"], capture_output=True, check=False).returncode == 0:
+            subprocess.run([python, HERE / "report.py", args.out], check=True)
+            return
+    print(f"no plots: {args.peers_python} has no matplotlib; `tools/setup.sh bench` installs it", file=sys.stderr)
+    subprocess.run([sys.executable, HERE / "report.py", args.out, "--no-plots"], check=True)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=Path, required=True)
-    parser.add_argument("--peers", type=Path, default=HERE.parent.parent / "shared" / "peers")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--mib", type=int, default=512)
-    parser.add_argument("--dir", help="where to write; a temporary directory by default")
-    args = parser.parse_args()
-    if not (args.peers / "dcp_io.py").exists():
-        parser.error(f"no peers in {args.peers}; give --peers")
-    python = sys.executable
-    scratch = tempfile.mkdtemp(dir=args.dir)
-    launch = [args.build / "tests/support/launch/tessera-launch", "--ranks", "2", "--"]
-    commands = {
-        "ours_io": lambda: last_json([args.build / "bench/io_bench", "--dir", scratch, "--mib", args.mib, "--repeat", 1]),
-        "stock_io": lambda: last_json([python, args.peers / "dcp_io.py", "--dir", f"{scratch}/stock", "--mib", args.mib, "--repeat", 1, "--fresh-dir"]),
-        "ours_fsdp": lambda: last_json([*launch, args.build / "bench/step_bench", "--steps", 5]),
-        "stock_fsdp2": lambda: last_json([python, args.peers / "fsdp_step.py", "--mode", "fsdp2", "--steps", 5]),
-        "stock_fsdp1": lambda: last_json([python, args.peers / "fsdp_step.py", "--mode", "fsdp1", "--steps", 5]),
-        "ours_local": lambda: last_json([args.build / "bench/step_bench", "--steps", 5]),
-        "stock_local": lambda: last_json([python, args.peers / "fsdp_step.py", "--mode", "local", "--steps", 5]),
-    }
-    runs = {name: [] for name in commands}
-    ceilings = []
-    for number in range(args.rounds):
-        names = list(commands)
-        random.shuffle(names)
-        for name in names:
-            print(f"round {number + 1}: {name}", file=sys.stderr, flush=True)
-            if name.endswith("_io"):
-                gib = 4 * (4 * 2048 * 2048 + 8 * 2048) * 3 * max(1, round(args.mib * (1 << 20) / 4 / ((4 * 2048 * 2048 + 8 * 2048) * 3)))
-                ceilings.append(raw_io(scratch, gib))
-                shutil.rmtree(f"{scratch}/stock", ignore_errors=True)
-            runs[name].append(commands[name]())
-    shutil.rmtree(scratch, ignore_errors=True)
-
-    def median(name, field):
-        values = [run[field] for run in runs[name]]
-        return statistics.median(value[0] if isinstance(value, list) else value for value in values)
-
-    results = []
-
-    def add(metric, unit, ours, peer, peer_name, ceiling=None):
-        results.append({"metric": metric, "unit": unit, "ours": ours, "peer": peer, "peer_name": peer_name, "ceiling": ceiling, "ratio": peer / ours,
-                        "rounds": args.rounds, "command": " ".join(sys.argv)})
-
-    for verb, raw in (("save", "write_s"), ("load", "read_s")):
-        add(f"{verb} {args.mib} MiB, 2 ranks", "s", median("ours_io", f"{verb}_s"), median("stock_io", f"{verb}_s"), "DCP 2.13", statistics.median(c[raw] for c in ceilings))
-    for peer in ("fsdp2", "fsdp1"):
-        add("training step, 2 ranks", "ms", median("ours_fsdp", "step_ms_median"), median(f"stock_{peer}", "step_ms_median"), f"{peer.upper()} 2.13, for-loop AdamW", median("ours_local", "step_ms_median"))
-    add("training step, 1 process", "ms", median("ours_local", "step_ms_median"), median("stock_local", "step_ms_median"), "torch 2.13, for-loop AdamW")
-    out = args.build / "bench"
-    (out / "results.json").write_text(json.dumps(results, indent=1))
-    print(f"| {'metric':<26} | {'unit':<4} | {'ours':>8} | {'peer':>8} | {'peer is':<28} | {'peer/ours':>9} | {'ceiling':>8} | {'ours/ceiling':>12} |")
-    print("|---|---|---|---|---|---|---|---|")
-    for r in results:
-        ceiling = f"{r['ceiling']:8.3f} | {r['ours'] / r['ceiling']:12.2f}" if r["ceiling"] else f"{'':8} | {'':12}"
-        print(f"| {r['metric']:<26} | {r['unit']:<4} | {r['ours']:8.3f} | {r['peer']:8.3f} | {r['peer_name']:<28} | {r['ratio']:9.2f} | {ceiling} |")
+    args, began, warning = parsed(), time.monotonic(), busy()
+    size = programs.TINY if args.tiny else programs.QUICK if args.quick else programs.Size()
+    places = {"disk": args.disk or args.out, "memory": args.memory}
+    for line in filter(None, [warning, *absent(args)]):
+        print(f"bench: {line}", file=sys.stderr)
+    if not args.tiny:
+        probe(args, places)
+    first, metadata = stock_metadata(args, size, places) if "peers" not in args.skip else (Samples(), None)
+    samples = run(planned(args, size, places, metadata), places, size.rounds)
+    samples.add(first)
+    (args.out / "results.json").write_text(json.dumps(targets.results(samples, size), indent=1) + "\n")
+    (args.out / "machine.txt").write_text(machine(size, warning, began) + "\n")
+    report(args)
 
 
 if __name__ == "__main__":

@@ -1,126 +1,131 @@
-// bench/io_bench.cpp: times save and load of the state of shared/peers/dcp_io.py, by ranks that are threads: blocks of big matrices and
-// small vectors, fp32, split along dimension 0, three slots as Adam has them. Prints one JSON object.
-#include <sys/resource.h>
-
+// bench/io_bench.cpp: times save() and load() of a state by ranks that are threads. Every round saves to a new directory; loads go into
+// tensors that exist, from a warm page cache, and what they loaded is checked. Prints one JSON object: seconds a round.
+//   io_bench --dir DIRECTORY [--shape big|mid|small|layers] [--mib N] [--ranks 1] [--threads 0] [--rounds 1]
+//            [--only save|load|load_unverified] [--trace FILE]
 #include <CLI/CLI.hpp>
-#include <chrono>
+#include <cstdio>
 #include <filesystem>
-#include <iostream>
-#include <nlohmann/json.hpp>
-#include <thread>
+#include <map>
 
+#include "bench/measure.h"
+#include "bench/states.h"
 #include "tessera/checkpoint/load.h"
 #include "tessera/checkpoint/save.h"
-#include "tessera/comm/thread_comm.h"
+#include "tessera/checkpoint/trace_file.h"
 
 namespace {
 
 using namespace tessera;
+using namespace tessera::bench;
 
-// One rank's part, with the memory that it describes. Filled, so that every page is there.
-struct RankState {
-  std::vector<std::vector<float>> memory;
-  StateDict state;
-  int64_t bytes = 0;
+struct Options {
+  std::string dir;
+  std::string shape = "big";
+  int64_t mib = 0;
+  int ranks = 1;
+  int threads = 0;
+  int rounds = 1;
+  std::string only;
+  std::string trace;
 };
 
-RankState make_state(int64_t mib, int ranks, int rank, float value) {
-  constexpr int64_t hidden = 2048;
-  const int64_t per_layer = (4 * hidden * hidden + 8 * hidden) * 3;
-  const int64_t layers = std::max<int64_t>(1, (mib * (1 << 20) / 4 + per_layer / 2) / per_layer);
-  RankState made;
-  const auto add = [&](const std::string& key, Sizes sizes) {
-    Box box = whole(sizes);
-    box.sizes[0] = sizes[0] / ranks;
-    box.offsets[0] = rank * box.sizes[0];
-    made.memory.emplace_back(static_cast<size_t>(volume(box)), value);
-    made.bytes += volume(box) * 4;
-    const View view = dense_view(reinterpret_cast<std::byte*>(made.memory.back().data()), DType::float32, box.sizes);
-    made.state.add(key, TensorLeaf{DType::float32, std::move(sizes), {{box, view}}});
-  };
-  for (int64_t l = 0; l < layers; ++l) {
-    for (const std::string slot : {"param", "exp_avg", "exp_avg_sq"}) {
-      const std::string prefix = slot + ".layers." + std::to_string(l) + ".";
-      add(prefix + "qkv", {3 * hidden, hidden});
-      add(prefix + "out", {hidden, hidden});
-      add(prefix + "norm", {4 * hidden});
-      add(prefix + "bias", {4 * hidden});
+// Returns how it went, in words.
+std::string save_all(const std::string& directory, std::vector<RankState>& states, int threads) {
+  std::string report;
+  on_ranks(static_cast<int>(states.size()), [&](Comm& comm) {
+    const SaveReport mine = save(comm, directory, states[static_cast<size_t>(comm.rank())].state(), {.io = {.threads = threads}});
+    if (comm.rank() == 0) report = describe(mine);
+  });
+  return report;
+}
+
+void load_all(const std::string& directory, std::vector<RankState>& states, int threads, bool verify) {
+  on_ranks(static_cast<int>(states.size()), [&](Comm& comm) {
+    load(comm, directory, states[static_cast<size_t>(comm.rank())].state(), {.verify = verify, .io = {.threads = threads}});
+  });
+}
+
+struct OnDisk {
+  int64_t bytes = 0;
+  int64_t data_files = 0;
+};
+
+// Reads everything once, so that what follows finds it in the page cache however it was written.
+OnDisk warm(const std::string& directory) {
+  OnDisk found;
+  std::vector<char> block(1 << 20);
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    found.bytes += static_cast<int64_t>(entry.file_size());
+    if (entry.path().extension() == ".distcp") ++found.data_files;
+    std::ifstream file(entry.path(), std::ios::binary);
+    while (file.read(block.data(), static_cast<std::streamsize>(block.size()))) {
     }
   }
-  return made;
+  return found;
 }
 
-double cpu_seconds() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6; };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+// What a first call costs and later ones do not: threads, lazily bound symbols, the directory itself.
+void warm_up(const Options& options) {
+  const std::string directory = options.dir + "/warm-up";
+  auto states = rank_states({{"t", {options.ranks}}}, cut_along(0, options.ranks), options.ranks, Fill::content);
+  save_all(directory, states, options.threads);
+  load_all(directory, states, options.threads, true);
+  std::filesystem::remove_all(directory);
 }
 
-struct Times {
-  std::vector<double> wall, cpu;
-  void add(double wall_s, double cpu_s) {
-    wall.push_back(wall_s);
-    cpu.push_back(cpu_s);
+void run(const Options& options) {
+  const auto tensors = shape_of(options.shape, options.mib);
+  warm_up(options);
+  auto states = rank_states(tensors, cut_along(0, options.ranks), options.ranks, Fill::content);
+  auto into = rank_states(tensors, cut_along(0, options.ranks), options.ranks, Fill::zero);
+  std::map<std::string, Costs> costs;
+  OnDisk disk;
+  std::string report;
+  TraceFile trace(options.trace);
+  for (int round = 0; round < options.rounds; ++round) {
+    const std::string directory = options.dir + "/round-" + std::to_string(round);
+    const auto wanted = [&](const char* what) { return options.only.empty() || options.only == what; };
+    Costs unasked;
+    timed(wanted("save") ? costs["save"] : unasked, [&] { report = save_all(directory, states, options.threads); });
+    disk = warm(directory);
+    if (wanted("load")) timed(costs["load"], [&] { load_all(directory, into, options.threads, true); });
+    if (wanted("load_unverified")) timed(costs["load_unverified"], [&] { load_all(directory, into, options.threads, false); });
+    std::filesystem::remove_all(directory);
   }
-};
-
-template <class Work>
-void timed(Times& times, Work work) {
-  const auto begin = std::chrono::steady_clock::now();
-  const double cpu = cpu_seconds();
-  work();
-  times.add(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(), cpu_seconds() - cpu);
-}
-
-template <class Body>
-void on_threads(int ranks, Body body) {
-  auto comms = thread_comms(ranks);
-  std::vector<Outcome<Done>> outcomes(comms.size());
-  std::vector<std::thread> threads;
-  for (size_t r = 0; r < comms.size(); ++r) threads.emplace_back([&, r] { outcomes[r] = capture([&] { body(*comms[r]); }); });
-  for (auto& thread : threads) thread.join();
-  for (auto& outcome : outcomes) outcome.or_throw();
+  trace.finish();
+  int64_t bytes = 0;
+  for (const RankState& state : options.only == "save" ? states : into) {
+    state.expect_content();
+    bytes += state.bytes();
+  }
+  nlohmann::json out(costs);
+  out.update({{"shape", options.shape},
+              {"tensors", tensors.size()},
+              {"ranks", options.ranks},
+              {"threads", options.threads},
+              {"bytes", bytes},
+              {"disk_bytes", disk.bytes},
+              {"data_files", disk.data_files},
+              {"save_report", report},
+              {"peak_rss_bytes", peak_rss_bytes()}});
+  std::printf("%s\n", out.dump().c_str());
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string directory;
-  int64_t mib = 1024;
-  int ranks = 2;
-  int repeat = 3;
-  CLI::App app("Times save and load of a synthetic sharded state.");
-  app.add_option("--dir", directory)->required();
-  app.add_option("--mib", mib);
-  app.add_option("--ranks", ranks);
-  app.add_option("--repeat", repeat);
+  Options options;
+  CLI::App app("Times save and load of a state.");
+  app.add_option("--dir", options.dir, "a directory of the file system to measure")->required()->check(CLI::ExistingDirectory);
+  app.add_option("--shape", options.shape, "big, mid, small or layers")->capture_default_str();
+  app.add_option("--mib", options.mib, "size of the state; 0 takes the shape's own")->check(CLI::NonNegativeNumber)->capture_default_str();
+  app.add_option("--ranks", options.ranks, "ranks, a file each")->check(CLI::Range(1, 1024))->capture_default_str();
+  app.add_option("--threads", options.threads, "that save or load a rank's file; 0 leaves it to them")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option("--rounds", options.rounds)->check(CLI::Range(1, 1000))->capture_default_str();
+  app.add_option("--only", options.only, "time this alone")->check(CLI::IsMember({"save", "load", "load_unverified"}));
+  app.add_option("--trace", options.trace, "write what every thread did to this file, for Perfetto");
   CLI11_PARSE(app, argc, argv);
-  Times saves, loads;
-  int64_t bytes = 0;
-  {
-    std::vector<RankState> states;
-    for (int r = 0; r < ranks; ++r) states.push_back(make_state(mib, ranks, r, static_cast<float>(r + 1)));
-    for (const RankState& state : states) bytes += state.bytes;
-    for (int i = 0; i < repeat; ++i) {
-      const std::string target = directory + "/ours" + std::to_string(i);
-      timed(saves, [&] { on_threads(ranks, [&](Comm& comm) { save(comm, target, states[static_cast<size_t>(comm.rank())].state); }); });
-    }
-  }
-  std::vector<RankState> states;
-  for (int r = 0; r < ranks; ++r) states.push_back(make_state(mib, ranks, r, 0));
-  for (int i = 0; i < repeat; ++i) {
-    timed(loads, [&] {
-      on_threads(ranks,
-                 [&](Comm& comm) { load(comm, directory + "/ours" + std::to_string(i), states[static_cast<size_t>(comm.rank())].state); });
-    });
-  }
-  std::cout << nlohmann::json{{"GiB", static_cast<double>(bytes) / (1 << 30)},
-                              {"ranks", ranks},
-                              {"save_s", saves.wall},
-                              {"save_cpu_s", saves.cpu},
-                              {"load_s", loads.wall},
-                              {"load_cpu_s", loads.cpu}}
-            << "\n";
-  for (int i = 0; i < repeat; ++i) std::filesystem::remove_all(directory + "/ours" + std::to_string(i));
+  return run_program("io_bench", [&] { run(options); });
 }

@@ -59,13 +59,15 @@ void save_plainly(const StateDict& state, LocalStorage& storage, const Path& tar
   const Path staging = storage.stage(target, "bench");
   StateShards source(described);
   const auto file = storage.create(staging + "/" + plan.ranks[0].file);
+  FileLayout layout;
+  lay_out(plan.ranks[0], source, layout);
   SlabRing ring(least_slabs, block_bytes);
   uint32_t crc = 0;
   BlockCutter cutter(ring, true, [&](const Block& block) {
     crc = crc32(block.bytes, crc);
     file->write(block.begin_bytes, block.bytes);
   });
-  cut_shards(plan.ranks[0], source, cutter);
+  cut_shards(plan.ranks[0], layout, source, cutter);
   file->close();
   const auto metadata = storage.create(staging + "/" + format::metadata_file);
   metadata->write(0, format::encode_metadata(plan.manifest));

@@ -10,10 +10,12 @@
 #include "cli/diff.h"
 #include "cli/gc.h"
 #include "cli/ls.h"
+#include "cli/probe.h"
 #include "cli/steps.h"
 #include "cli/text.h"
 #include "cli/verify.h"
 #include "tessera/base/error.h"
+#include "tessera/checkpoint/trace_file.h"
 
 namespace tessera::cli {
 namespace {
@@ -118,6 +120,17 @@ int run(int argc, char** argv) {
   gc_app->add_option("--keep-best", cleaning.keep_best, "METRIC[:COUNT][:higher]: keep the best by what the trainer measured");
   gc_app->callback([&] { command = [&] { return gc(cleaning); }; });
 
+  ProbeCommand probing;
+  CLI::App* probe_app = app.add_subcommand("probe", "Measure how a file system is best written to, about a second, and keep it for saves");
+  probe_app->add_option("DIR", probing.directory, "A directory on it")->required();
+  probe_app->add_flag("--explain", probing.explain, "Measure nothing: say what saves do there, and why");
+  probe_app->add_flag("--json", probing.json, "Print one object instead of a table");
+  probe_app->callback([&] { command = [&] { return probe(probing); }; });
+
+  std::string trace;
+  for (CLI::App* one : {convert_app, verify_app})
+    one->add_option("--trace", trace, "Write what every thread did to this file, for Perfetto or chrome://tracing");
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& wanted) {  // --help and --version
@@ -127,7 +140,9 @@ int run(int argc, char** argv) {
                    .what = error.what(),
                    .hint = "tessera --help lists the commands, tessera COMMAND --help the options"});
   }
+  TraceFile recording(trace);
   const Output output = command();
+  recording.finish();
   print(output.text);
   return output.exit_code;
 }

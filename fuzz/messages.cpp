@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "fuzz/properties.h"
+#include "tessera/checkpoint/agree_messages.h"
 #include "tessera/comm/list.h"
 #include "tessera/comm/on_every_rank.h"
 #include "tessera/comm/socket/hello.h"
@@ -79,10 +80,16 @@ void description(std::span<const std::byte> bytes) {
   require(plan.ranks.size() == 2, "every rank has its part of the plan");
 }
 
-void orders(std::span<const std::byte> bytes) {
+void plans(std::span<const std::byte> bytes) {
   RankWrites writes;
   if (accepted([&] { writes = decode_rank_writes(bytes); }, {Code::corrupt}))
-    require(decode_rank_writes(encode(writes)) == writes, "orders are the same once encoded and decoded");
+    require(decode_rank_writes(encode(writes)) == writes, "a rank's writes are the same once encoded and decoded");
+  Proposal proposal;
+  if (accepted([&] { proposal = decode_proposal(bytes); }, {Code::corrupt}))
+    require(decode_proposal(encode(proposal)) == proposal, "a proposal is the same once encoded and decoded");
+  Orders orders;
+  if (accepted([&] { orders = decode_orders(bytes); }, {Code::corrupt}))
+    require(decode_orders(encode(orders)) == orders, "orders are the same once encoded and decoded");
   Proof proof;
   if (accepted([&] { proof = decode_proof(bytes); }, {Code::corrupt}))
     require(decode_proof(encode(proof)) == proof, "a proof is the same once encoded and decoded");
@@ -98,6 +105,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   list(bytes);
   fault(bytes);
   description(bytes);
-  orders(bytes);
+  plans(bytes);
   return 0;
 }

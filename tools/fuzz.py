@@ -75,6 +75,12 @@ def message_seeds():
            text(b"s") + struct.pack("<I", 0) + tensor([], [[]]))
     yield text(b"__0_0.distcp") + struct.pack("<qQ", 1600, 1) + text(b"w") + struct.pack("<iq", 0, 1600)
     yield text(b"__0_0.distcp") + struct.pack("<qQII", 1600, 2, 1, 2)
+    digests = bytes(range(32))
+    yield b"\0" + digests + b"\1" + digests[:16]
+    yield (b"\0" + digests + b"\0\1" + digests[:16] + struct.pack("<Q", 1) + text(b"stream.rank0") + struct.pack("<IB", 0, 1) +
+           struct.pack("<q", 900) + bytes(16))
+    yield b"\2" + text(b"0123456789abcdef" * 2) + struct.pack("<q", 1600) + digests[:16]
+    yield b"\0" + text(b"") + struct.pack("<q", 0) + bytes(16)
 
 
 def sidecar_seeds():

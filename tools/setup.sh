@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes a fresh Debian 12 ready to build: the packages of tools/apt-packages.txt and the virtual environment .venv.
-# `setup.sh fuzz`: those of tools/apt-packages-fuzz.txt too.
+# `setup.sh fuzz`: those of tools/apt-packages-fuzz.txt too. `setup.sh bench`: those of tools/apt-packages-bench.txt, and .venv-peers.
 # Does nothing where all is there already. As root it installs packages; as anyone else it prints the command and stops.
 set -eu
 cd "$(dirname "$0")/.."
@@ -24,14 +24,25 @@ if [ -n "$missing" ]; then
   DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
 fi
 
-# The environment is whole when it holds a copy of the requirements that it was made from; that copy is written last.
-stamp=.venv/requirements.txt
-if ! cmp -s tools/requirements.txt "$stamp" || ! .venv/bin/python -c '' 2>/dev/null; then
+# environment DIRECTORY REQUIREMENTS: a virtual environment. It is whole when it holds a copy of the requirements that it was made from; that
+# copy is written last.
+environment() {
+  if cmp -s "$2" "$1/requirements.txt" && "$1/bin/python" -c '' 2>/dev/null; then
+    return
+  fi
   python=$(command -v python3.11 || command -v python3)
   # A shim that names no installed Python is no Python: fall back on Debian's.
   "$python" -c '' 2>/dev/null || python=/usr/bin/python3
-  [ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null || "$python" -m venv --clear .venv
-  echo "setup: installing the Python packages of tools/requirements.txt into .venv"
-  .venv/bin/python -m pip install --disable-pip-version-check --quiet -r tools/requirements.txt
-  cp tools/requirements.txt "$stamp"
+  [ -x "$1/bin/python" ] && "$1/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$1"
+  echo "setup: installing the Python packages of $2 into $1"
+  "$1/bin/python" -m pip install --disable-pip-version-check --quiet -r "$2"
+  for package in $(sed -n 's/^# optional: //p' "$2"); do
+    "$1/bin/python" -m pip install --disable-pip-version-check --quiet "$package" || echo "setup: no $package; the benchmarks go without it" >&2
+  done
+  cp "$2" "$1/requirements.txt"
+}
+
+environment .venv tools/requirements.txt
+if [ "${1:-}" = bench ]; then
+  environment .venv-peers tools/requirements-bench.txt
 fi

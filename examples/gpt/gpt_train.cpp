@@ -13,6 +13,7 @@
 #include "examples/gpt/train_step.h"
 #include "tessera/checkpoint/checkpoints.h"
 #include "tessera/checkpoint/stop_signal.h"
+#include "tessera/checkpoint/trace_file.h"
 #include "tessera/fsdp/fsdp.h"
 #include "tessera/fsdp/optim.h"
 #include "tessera/libtorch/state.h"
@@ -38,6 +39,9 @@ struct Options {
   bool async = false;
   int64_t staging_bytes = 0;
   int64_t grace_s = 20;
+  tessera::IoOptions io;
+  tessera::Background background;
+  std::string trace;
 };
 
 // One line, whole, at once: other ranks and other processes write too.
@@ -49,8 +53,7 @@ void say(const char* format, A... values) {
 }
 
 void say_saved(int64_t step, const tessera::SaveReport& report) {
-  say("save step=%lld done bytes=%lld seconds=%.3f stall=%.3f", static_cast<long long>(step), static_cast<long long>(report.total_bytes),
-      report.seconds, report.stall_seconds);
+  say("save step=%lld done %s", static_cast<long long>(step), tessera::describe(report).c_str());
 }
 
 // Saves steps, now or behind the trainer's back.
@@ -59,17 +62,19 @@ class Saver {
   Saver(const Job& job, const Options& options)
       : job_(job),
         async_(options.async),
+        io_(options.io),
+        background_(options.background),
         steps_(job.comm(), options.dir,
                tessera::CheckpointsOptions{.keep_last = options.keep_last, .staging_bytes = options.staging_bytes}) {}
 
   void save(int64_t step, double loss, tessera::State& state) {
-    const tessera::SaveOptions options{.metrics = {{"loss", loss}}, .on_phase = [this, step](tessera::Phase phase) {
+    const tessera::SaveOptions options{.metrics = {{"loss", loss}}, .io = io_, .on_phase = [this, step](tessera::Phase phase) {
                                          if (job_.rank() == 0)
                                            say("save step=%lld phase=%s", static_cast<long long>(step), tessera::name(phase));
                                        }};
     if (async_) {
       finish();
-      pending_ = {step, steps_.async_save(step, state, {.save = options})};
+      pending_ = {step, steps_.async_save(step, state, {.save = options, .background = background_})};
       return;
     }
     const tessera::SaveReport report = steps_.save(step, state, options);
@@ -93,6 +98,8 @@ class Saver {
  private:
   const Job& job_;
   const bool async_;
+  const tessera::IoOptions io_;
+  const tessera::Background background_;
   tessera::Checkpoints steps_;
   std::optional<std::pair<int64_t, tessera::PendingSave>> pending_;
 };
@@ -152,15 +159,19 @@ void train(const Job& job, const Options& options, const tessera::StopSignal& st
 void run(const Options& options) {
   const tessera::StopSignal stop(std::chrono::seconds(options.grace_s));
   if (!tessera::launched()) {
+    tessera::TraceFile trace(options.trace);
     tessera::run_ranks(std::max(1, options.ranks), [&](Job& job) { train(job, options, stop); });
-    return;
+    return trace.finish();
   }
   const Job job = tessera::join();
   if (options.ranks && options.ranks != job.size()) {
     throw Error({.code = tessera::Code::invalid_argument,
                  .what = "--ranks " + std::to_string(options.ranks) + " in a job of " + std::to_string(job.size())});
   }
+  // One file a process.
+  tessera::TraceFile trace(options.trace.empty() ? "" : options.trace + ".rank" + std::to_string(job.rank()));
   train(job, options, stop);
+  trace.finish();
 }
 
 }  // namespace
@@ -190,6 +201,14 @@ int main(int argc, char** argv) {
   app.add_option("--grace", options.grace_s, "seconds from SIGTERM until the save must be over, or is given up")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  app.add_option("--io-threads", options.io.threads, "threads that write or read a rank's file; 0 chooses")->check(CLI::Range(0, 64));
+  app.add_option("--io-rate", options.io.most_bytes_per_second, "most bytes a second that a rank writes; 0: no limit")
+      ->check(CLI::NonNegativeNumber)
+      ->transform(CLI::AsSizeValue(false));
+  app.add_option("--nice", options.background.niceness, "--async: how far its threads stand back, 0 to 19")->check(CLI::Range(0, 19));
+  app.add_option("--io-cpus", options.background.cpus, "--async: the only cores that its threads run on")->delimiter(',');
+  app.add_option("--trace", options.trace,
+                 "write what every thread did to this file (with .rank<r> for each process), for Perfetto or chrome://tracing");
   app.add_option("--layers", options.gpt.layers, "blocks of the model")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--width", options.gpt.width, "width of the model, a multiple of 32")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--seq", options.gpt.seq, "tokens of a sample")->check(CLI::PositiveNumber)->capture_default_str();

@@ -20,6 +20,15 @@ class ByteSource {
   virtual int64_t size_bytes() const = 0;
   // Fills all of `into` from `offset_bytes` on.
   virtual void read(int64_t offset_bytes, std::span<std::byte> into) const = 0;
+  // Fills the parts one after another from there on, by as few calls of the system as it takes.
+  virtual void read_parts(int64_t offset_bytes, std::span<const std::span<std::byte>> parts) const {
+    for (const auto& part : parts) {
+      read(offset_bytes, part);
+      offset_bytes += static_cast<int64_t>(part.size());
+    }
+  }
+  // Bytes that are checked together, from multiples of it on: a part of such a piece costs as much as all of it. 0 where nothing is.
+  virtual int64_t checked_together_bytes() const { return 0; }
   // What to call it in a message, and the place there of its first byte.
   virtual std::string file() const = 0;
   virtual int64_t origin_bytes() const = 0;

@@ -6,7 +6,9 @@
 #include <thread>
 
 #include "tessera/base/guarded.h"
+#include "tessera/base/trace.h"
 #include "tessera/checkpoint/place.h"
+#include "tessera/checkpoint/plan_cache.h"
 #include "tessera/checkpoint/save_steps.h"
 #include "tessera/comm/on_every_rank.h"
 #include "tessera/transfer/staged_write.h"
@@ -74,25 +76,33 @@ struct BackgroundSaver::Worker {
 
   // The whole of a save, in the background.
   SaveReport run(PendingSave::State& save, Storage& storage, const Path& target, const Outcome<Described>& mine, const SaveOptions& options,
-                 const std::function<void(Comm&, SaveReport&)>& after) {
+                 const Background& background, const std::function<void(Comm&, SaveReport&)>& after) {
+    name_trace_row("rank " + std::to_string(line->rank()) + ", save in the background");
     const auto begin = Clock::now();
     double stall_seconds = 0;
     const auto check = [&] {
       if (save.give_up) throw Error({.code = Code::aborted, .what = given_up, .file = target});
     };
-    const StagedWrite work{.check = check, .staged = [&] {
-                             stall_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-                             save.seen.with([](PendingSave::State::Seen& seen) { seen.staged = true; });
-                           }};
+    const StagedWrite work{.check = check,
+                           .staged =
+                               [&] {
+                                 stall_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+                                 save.seen.with([](PendingSave::State::Seen& seen) { seen.staged = true; });
+                                 stand_back(background);
+                               },
+                           .most_bytes_per_second = options.io.most_bytes_per_second,
+                           .begin_thread = [&] { stand_back(background); }};
     const SaveSteps steps{.describe = [&]() -> const Described& {
                             check();
                             if (!mine) throw Error(mine.fault);
                             return *mine.value;
                           },
                           .write =
-                              [&](const RankWrites& writes, const Path& staging, const Progress& progress) {
+                              [&](const RankWrites& writes, const Path& staging, const WriteChoice& choice, const Progress& progress) {
                                 check();
                                 StagedWrite with_progress = work;
+                                with_progress.mode = choice.mode;
+                                with_progress.threads = std::max(1, options.io.threads);
                                 with_progress.progress = progress;
                                 return write_shards_staged(writes, *mine.value, storage, staging, ring, with_progress);
                               }};
@@ -108,10 +118,13 @@ struct BackgroundSaver::Worker {
 
   Comm& comm;
   const std::unique_ptr<Comm> line;
+  const std::shared_ptr<PlanCache> plans = std::make_shared<PlanCache>();
   SlabRing ring;
   std::thread thread;
   std::shared_ptr<PendingSave::State> current;
 };
+
+void BackgroundSaver::warm(int64_t bytes) { worker_->ring.warm(bytes); }
 
 BackgroundSaver::BackgroundSaver(Comm& comm, int64_t budget_bytes) : worker_(std::make_unique<Worker>(comm, budget_bytes)) {}
 BackgroundSaver::~BackgroundSaver() = default;
@@ -129,23 +142,28 @@ PendingSave BackgroundSaver::start(std::shared_ptr<Storage> storage, const Path&
   settle();
   // Objects are encoded here and now. A state that cannot be described is told in the background, where all ranks hear of it.
   auto held = std::make_shared<const StateDict>(std::move(state));
-  auto mine = std::make_shared<Outcome<Described>>(capture([&] { return describe(*held, worker.comm.rank(), worker.comm.size()); }));
+  auto mine = std::make_shared<Outcome<Described>>(capture([&] {
+    check(options.background);
+    return describe(*held, worker.comm.rank(), worker.comm.size());
+  }));
   const auto save = std::make_shared<PendingSave::State>();
-  const auto work = [&worker, save, storage = std::move(storage), target, held, mine, options = options.save,
-                     after = std::move(after)]() mutable {
-    auto result = capture([&] { return worker.run(*save, *storage, target, *mine, options, after); });
+  SaveOptions in_background = options.save;
+  if (!in_background.plans) in_background.plans = worker.plans;
+  const auto work = [&worker, save, storage = std::move(storage), target, held, mine, options = std::move(in_background),
+                     after = std::move(after)](const Background& background) mutable {
+    auto result = capture([&] { return worker.run(*save, *storage, target, *mine, options, background, after); });
     mine.reset();
     held.reset();  // before anyone is told: what the state kept alive may go with it
     save->seen.with([&](PendingSave::State::Seen& seen) { seen.result = std::move(result); });
   };
   held.reset();
-  const auto begun = capture([&] { worker.thread = std::thread(work); });
+  const auto begun = capture([&] { worker.thread = std::thread(work, options.background); });
   worker.current = save;
   if (!begun) {
     // The other ranks have begun and wait: they hear of it from here.
     *mine = {std::nullopt, begun.fault};
     auto now = work;
-    now();
+    now({});  // this thread is the trainer's: it does not stand back
   }
   return PendingSave(save);
 }

@@ -16,6 +16,7 @@
 #include <optional>
 #include <string>
 
+#include "tessera/base/background.h"
 #include "tessera/checkpoint/save.h"
 
 namespace tessera {
@@ -28,8 +29,10 @@ enum class WhenBusy : uint8_t {
 };
 
 struct AsyncOptions {
-  SaveOptions save = {};  // on_phase is called from the background
+  // on_phase is called from the background. io.threads hash and write there: 0 is one, as the trainer has the rest of the machine.
+  SaveOptions save = {};
   WhenBusy when_busy = WhenBusy::wait;
+  Background background = {};  // how its threads stand back, from the moment on when the state is staged
 };
 
 class BackgroundSaver;
@@ -62,6 +65,9 @@ class BackgroundSaver {
   // `comm` outlives this.
   explicit BackgroundSaver(Comm& comm, int64_t budget_bytes = 0);
   ~BackgroundSaver();
+
+  // Makes and touches memory for copies of so many bytes, within the budget, so that the first save's copy is as fast as the next one's.
+  void warm(int64_t bytes);
 
   // Begins a save and returns. The views of `state` are read until it is staged; its objects are taken at once. `after` runs in the
   // background on every rank once the step is published; the Comm it is given is the saver's line, and what it throws fails the save

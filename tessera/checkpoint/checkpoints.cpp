@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include "tessera/checkpoint/place.h"
+#include "tessera/checkpoint/plan_cache.h"
 #include "tessera/comm/on_every_rank.h"
 
 namespace tessera {
@@ -107,7 +108,8 @@ Checkpoints::Checkpoints(Comm& comm, std::shared_ptr<Storage> storage, const Che
     : comm_(comm),
       storage_(std::move(storage)),
       rules_{options.keep_last, options.keep_every, options.keep_best},
-      staging_bytes_(options.staging_bytes) {
+      staging_bytes_(options.staging_bytes),
+      plans_(std::make_shared<PlanCache>()) {
   check(rules_);
 }
 
@@ -129,15 +131,21 @@ std::optional<Step> Checkpoints::latest(Depth depth) {
 
 SaveReport Checkpoints::save(Step step, const StateDict& state, const SaveOptions& options) {
   settle();
-  SaveReport report = tessera::save(comm_, *storage_, step_name(step), state, options);
+  SaveReport report = tessera::save(comm_, *storage_, step_name(step), state, with_plans(options));
   report.warnings = retain(comm_, step);
   return report;
 }
 
 PendingSave Checkpoints::async_save(Step step, StateDict state, const AsyncOptions& options) {
   if (!background_) background_ = std::make_unique<BackgroundSaver>(comm_, staging_bytes_);
-  return background_->start(storage_, step_name(step), std::move(state), options,
+  return background_->start(storage_, step_name(step), std::move(state), {with_plans(options.save), options.when_busy},
                             [this, step](Comm& comm, SaveReport& report) { report.warnings = retain(comm, step); });
+}
+
+// The plan of one step serves the next, in the background or not: never two at a time.
+SaveOptions Checkpoints::with_plans(SaveOptions options) const {
+  if (!options.plans) options.plans = plans_;
+  return options;
 }
 
 bool Checkpoints::finish(Deadline deadline) { return !background_ || background_->finish(deadline); }

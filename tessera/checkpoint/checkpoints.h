@@ -82,12 +82,14 @@ class Checkpoints {
 
  private:
   void settle();
+  SaveOptions with_plans(SaveOptions options) const;
   std::vector<std::string> retain(Comm& comm, Step published);
 
   Comm& comm_;
   std::shared_ptr<Storage> storage_;
   const Retention rules_;
   const int64_t staging_bytes_;
+  const std::shared_ptr<PlanCache> plans_;
   std::vector<std::string> skipped_;
   std::unique_ptr<BackgroundSaver> background_;  // from the first async_save on
 };

@@ -8,6 +8,7 @@
 #include <tuple>
 #include <utility>
 
+#include "tessera/base/trace.h"
 #include "tessera/checkpoint/head.h"
 #include "tessera/checkpoint/open.h"
 #include "tessera/checkpoint/place.h"
@@ -16,17 +17,10 @@
 #include "tessera/format/dcp.h"
 #include "tessera/layout/overlap.h"
 #include "tessera/plan/description.h"
-#include "tessera/transfer/read_box.h"
+#include "tessera/transfer/read_batch.h"
 
 namespace tessera {
 namespace {
-
-// A read that was checked and only has to be done.
-struct ReadyRead {
-  OpenItem item;
-  Box from;
-  View into;
-};
 
 // Two leaves that are one tensor in memory. The second is read into memory of its own and must turn out equal.
 struct Tie {
@@ -38,7 +32,7 @@ struct Tie {
 
 // Everything that one rank will do to its state, found possible before any of it is done.
 struct Ready {
-  std::vector<ReadyRead> reads;
+  ReadBatch reads;
   std::vector<Tie> ties;
   std::vector<std::pair<View, View>> staged;           // what is read → where it goes once all went well
   std::vector<std::pair<std::string, Value>> objects;  // leaf → its new value
@@ -92,7 +86,7 @@ void prepare_memory(std::vector<Destination>& destinations, bool staged, Ready& 
   }
 }
 
-// In the order in which the bytes lie on disk: blocks that several items share are then read and checked once.
+// In the order in which the bytes lie on disk: what an item is, is then asked once, however many boxes need it.
 void add_reads(const std::vector<Destination>& destinations, const Manifest& manifest, const Items& items, Comm& comm, Ready& ready) {
   struct Planned {
     const Destination* destination;
@@ -101,25 +95,32 @@ void add_reads(const std::vector<Destination>& destinations, const Manifest& man
     const Extent& at() const { return entry->chunks[read.chunk].at; }
   };
   std::vector<Planned> all;
+  all.reserve(destinations.size());
   for (const Destination& destination : destinations) {
     const auto& entry = std::get<TensorEntry>(manifest.entries.at(destination.wanted->key).is);
     for (ChunkRead& read : cut(entry, *destination.box)) all.push_back({&destination, &entry, std::move(read)});
   }
-  std::ranges::stable_sort(all, {}, [](const Planned& planned) { return std::tie(planned.at().file, planned.at().offset_bytes); });
-  std::map<std::pair<std::string, size_t>, OpenItem> open;  // once, however many boxes need them
-  for (const Planned& planned : all) {
-    const std::string& key = planned.destination->wanted->key;
-    auto [at, fresh] = open.try_emplace({key, planned.read.chunk});
-    if (fresh) at->second = items.tensor(key, *planned.entry, planned.entry->chunks[planned.read.chunk]);
-    ready.reads.push_back({at->second, planned.read.from, part(planned.destination->view, planned.read.to)});
-    if (ready.reads.size() % 256 == 0) comm.note("open " + planned.at().file + ", " + std::to_string(ready.reads.size()) + " items so far");
+  std::vector<const Planned*> order;
+  order.reserve(all.size());
+  for (const Planned& planned : all) order.push_back(&planned);
+  const auto place = [](const Planned* planned) { return std::tie(planned->at().file, planned->at().offset_bytes); };
+  if (!std::ranges::is_sorted(order, {}, place)) std::ranges::stable_sort(order, {}, place);
+  const Planned* before = nullptr;
+  OpenItem open;
+  size_t opened = 0;
+  for (const Planned* planned : order) {
+    const bool again = before && before->entry == planned->entry && before->read.chunk == planned->read.chunk;
+    if (!again) open = items.tensor(planned->destination->wanted->key, *planned->entry, planned->entry->chunks[planned->read.chunk]);
+    ready.reads.add(open, planned->read.from, part(planned->destination->view, planned->read.to));
+    before = planned;
+    if (++opened % 1024 == 0) comm.note("open " + planned->at().file + ", " + std::to_string(opened) + " items so far");
   }
 }
 
 Ready prepare(const Opened& opened, const StateDict& state, Comm& comm, const LoadOptions& options) {
   const Manifest& manifest = opened.manifest;
   const Items& items = *opened.items;
-  tessera::describe(state, comm.rank(), comm.size());  // finds views that do not fit their boxes before they are written through
+  check_views(state, comm.rank(), comm.size());  // finds views that do not fit their boxes before they are written through
   Ready ready;
   ready.match = match(manifest, state, comm.rank(), comm.size(), options);
   std::vector<Destination> destinations = destinations_of(ready.match, state);
@@ -187,18 +188,9 @@ void check_tie(const Tie& tie) {
                .hint = "untie them, or load one of the two"});
 }
 
-// After this many bytes a rank says how far it is.
-constexpr int64_t note_bytes = int64_t{64} << 20;
-
-ReadCount read_all(const Ready& ready, Comm& comm) {
-  ReadCount count;
-  int64_t noted = 0;
-  for (const ReadyRead& read : ready.reads) {
-    count += read_item(read.item, read.from, read.into);
-    if (count.read_bytes - noted < note_bytes) continue;
-    noted = count.read_bytes;
-    comm.note("read " + read.item.file->file(), count.read_bytes, 0);
-  }
+ReadCount read_all(Ready& ready, Comm& comm, const LoadOptions& options) {
+  const ReadCount count = ready.reads.run(threads_of(options.io, comm.size()),
+                                          [&](const std::string& file, int64_t done) { comm.note("read " + file, done, 0); });
   for (const Tie& tie : ready.ties) check_tie(tie);
   return count;
 }
@@ -255,6 +247,7 @@ LoadError::LoadError(Fault fault, std::vector<std::string> undefined) : Error(st
 
 LoadReport load(Comm& comm, const Storage& storage, const Path& directory, StateDict& state, const LoadOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
+  name_trace_row("rank " + std::to_string(comm.rank()));
   comm.note("open " + directory);
   // The leader alone reads what may be large and is the same for all; the headers of other formats each rank reads itself.
   const auto shared = std::shared_ptr<const Storage>(std::shared_ptr<const Storage>(), &storage);
@@ -275,6 +268,7 @@ LoadReport load(Comm& comm, const Storage& storage, const Path& directory, State
   LoadReport report = merge_findings(on_every_rank_bytes(comm, Phase::check,
                                                          [&] {
                                                            const OpenOptions own{.rank = comm.rank(), .verify = options.verify};
+                                                           const TraceSpan span("plan the reads");
                                                            opened = open_found(found, shared, directory, own);
                                                            rename_keys(opened, options.rename);
                                                            ready = prepare(opened, state, comm, options);
@@ -284,7 +278,7 @@ LoadReport load(Comm& comm, const Storage& storage, const Path& directory, State
   try {
     add_counts(on_every_rank_bytes(comm, Phase::read,
                                    [&] {
-                                     const ReadCount count = read_all(ready, comm);
+                                     const ReadCount count = read_all(ready, comm, options);
                                      ByteWriter out;
                                      out.put(count.read_bytes);
                                      out.put(count.unverified_bytes);

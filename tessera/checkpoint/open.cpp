@@ -55,7 +55,7 @@ Opened open_torch_file(const Storage& storage, const Path& path, const OpenOptio
 }
 
 Opened open_head(std::shared_ptr<const Storage> storage, const Path& path, Head head, const OpenOptions& options) {
-  Checks checks{options.verify ? head.sidecar : nullptr, options.verify};
+  Checks checks{.sidecar = options.verify ? head.sidecar : nullptr, .crcs = options.verify, .ours = head.sidecar != nullptr};
   return {Format::dcp, std::move(head.manifest), archive_items(std::move(storage), path, options.limits, std::move(checks)),
           std::move(head.sidecar)};
 }
@@ -86,7 +86,7 @@ Opened open_any(std::shared_ptr<const Storage> storage, const Path& path, const 
       const Bytes metadata = read_file(*storage, below(path, file), options.limits.metadata_bytes);
       Manifest manifest = format::decode_metadata(metadata, options.limits, file);
       return {Format::dcp_rank_local, std::move(manifest),
-              archive_items(std::move(storage), path, options.limits, {nullptr, options.verify})};
+              archive_items(std::move(storage), path, options.limits, {.crcs = options.verify})};
     }
     case Format::safetensors: {
       const bool one = !is_directory(*storage, path);

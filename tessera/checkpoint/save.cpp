@@ -1,9 +1,9 @@
 #include "tessera/checkpoint/save.h"
 
 #include <chrono>
-#include <optional>
 
-#include "tessera/base/digest.h"
+#include "tessera/base/trace.h"
+#include "tessera/checkpoint/agree.h"
 #include "tessera/checkpoint/place.h"
 #include "tessera/checkpoint/publish.h"
 #include "tessera/checkpoint/save_steps.h"
@@ -12,99 +12,83 @@
 namespace tessera {
 namespace {
 
-// A rank's orders, and what all ranks must know.
-struct Orders {
-  std::string save_id;
-  int64_t total_bytes = 0;
-  RankWrites writes;
-};
-Bytes encode_orders(const Orders& orders) {
-  ByteWriter out;
-  out.put_string(orders.save_id);
-  out.put(orders.total_bytes);
-  out.put_bytes(encode(orders.writes));
-  return out.take();
-}
-Orders decode_orders(std::span<const std::byte> bytes) {
-  ByteReader in(bytes);
-  Orders orders;
-  orders.save_id = in.get_string();
-  orders.total_bytes = in.get<int64_t>();
-  orders.writes = decode_rank_writes(in.get_bytes());
-  return orders;
+// Throws what kept this rank from planning for itself.
+const RankWrites& writes_of(const Agreement& agreed) {
+  if (agreed.writes) return **agreed.writes.value;
+  Fault fault = agreed.writes.fault;
+  fault.phase = Phase::plan;
+  throw Error(std::move(fault));
 }
 
-// Tells this rank which of its boxes are held elsewhere too: those whose digests the plan is to compare.
-Bytes ask_for_replicas(Comm& comm, const std::function<const Described&()>& describe) {
-  return through_leader(
-      comm, Phase::plan, [&] { return encode(describe().description); },
-      [&](std::vector<Bytes> all) {
-        std::vector<Bytes> answers;
-        for (const auto& boxes : replicated_boxes(decode_each(all, decode_description))) answers.push_back(encode(boxes));
-        return answers;
-      });
-}
+using Clock = std::chrono::steady_clock;
 
-// Descriptions go to the leader, orders come back. `plan` is set on the leader only.
-Orders agree_on_plan(Comm& comm, const std::function<const Described&()>& describe, bool compare_replicas, std::optional<SavePlan>& plan) {
-  const Described* mine = nullptr;
-  const auto described = [&]() -> const Described& {
-    if (!mine) mine = &describe();
-    return *mine;
-  };
-  std::optional<Bytes> replicated;
-  if (compare_replicas) replicated = ask_for_replicas(comm, described);
-  return decode_orders(through_leader(
-      comm, Phase::plan,
-      [&] { return encode(replicated ? with_digests(described(), decode_held_boxes(*replicated)) : described().description); },
-      [&](std::vector<Bytes> all) {
-        plan = plan_save(decode_each(all, decode_description), random_id());
-        int64_t total = 0;
-        for (const RankWrites& writes : plan->ranks) total += writes.file_bytes;
-        std::vector<Bytes> answers;
-        for (RankWrites& writes : plan->ranks) answers.push_back(encode_orders({plan->manifest.save_id, total, writes}));
-        return answers;
-      }));
-}
+double seconds(Clock::duration time) { return std::chrono::duration<double>(time).count(); }
 
 }  // namespace
 
 SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const SaveSteps& steps, const SaveOptions& options) {
-  const auto begin = std::chrono::steady_clock::now();
+  const auto begin = Clock::now();
+  std::map<Phase, Clock::time_point> began;
   const auto enter = [&](Phase phase) {
+    began[phase] = Clock::now();
     if (options.on_phase) capture([&] { options.on_phase(phase); });  // one rank must not leave the others alone
   };
+  name_trace_row("rank " + std::to_string(comm.rank()));
   enter(Phase::plan);
   comm.note("plan a save to " + target);
-  std::optional<SavePlan> plan;
-  const Orders orders = agree_on_plan(comm, steps.describe, options.compare_replicas, plan);
+  PlanCache of_this_save;
+  PlanCache& plans = options.plans ? *options.plans : of_this_save;
+  const Agreement agreed = [&] {
+    const TraceSpan span("plan");
+    return agree_on_plan(comm, steps.describe, options.compare_replicas, plans);
+  }();
   Standing replaces;  // known to the leader only
-  Path staging;       // on the leader from the moment on when it is there, though a rank be lost before the others hear of it
+  WriteChoice choice;
+  Path staging;  // on the leader from the moment on when it is there, though a rank be lost before the others hear of it
   try {
-    const Bytes chosen = on_leader(comm, Phase::start, [&] {
+    const Bytes answer = on_leader(comm, Phase::start, [&] {
       replaces = prepare_target(storage, target, options.replace);
-      staging = storage.stage(target, orders.save_id);
+      staging = storage.stage(target, agreed.save_id);
       return Bytes(as_bytes(staging).begin(), as_bytes(staging).end());
     });
-    staging = as_text(chosen);
+    staging = as_text(answer);
     enter(Phase::write);
-    const auto proofs = on_every_rank_bytes(comm, Phase::write, [&] {
-      const auto progress = [&](int64_t done, int64_t total) { comm.note("write " + orders.writes.file, done, total); };
-      Proof proof = steps.write(orders.writes, staging, progress);
-      storage.sync(staging);
-      return encode(proof);
-    });
+    choice = chosen(options.io, comm.size(), storage.write_choice(staging));
+    std::vector<Bytes> proofs;  // the leader's affair: the others need none
+    through_leader(
+        comm, Phase::write,
+        [&] {
+          const RankWrites& writes = writes_of(agreed);
+          const auto progress = [&](int64_t done, int64_t total) { comm.note("write " + writes.file, done, total); };
+          const Proof proof = steps.write(writes, staging, choice, progress);
+          storage.sync(staging);
+          return encode(proof);
+        },
+        [&](std::vector<Bytes> all) {
+          proofs = std::move(all);
+          return std::vector<Bytes>(proofs.size());
+        });
     enter(Phase::publish);
+    const TraceSpan span("publish");
     on_leader(comm, Phase::publish, [&] {
-      publish(*plan, decode_each(proofs, decode_proof), options.metrics, storage, staging, target, options.replace, replaces);
+      publish(plans.whole->plan, decode_each(proofs, decode_proof), options.metrics, storage, staging, target, options.replace, replaces);
       return Bytes{};
     });
   } catch (...) {
     if (comm.rank() == 0 && !staging.empty()) capture([&] { storage.remove(staging); });  // the first failure is the one to tell
     throw;
   }
-  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-  return {.save_id = orders.save_id, .total_bytes = orders.total_bytes, .rank_bytes = orders.writes.file_bytes, .seconds = took.count()};
+  const auto end = Clock::now();
+  return {.save_id = agreed.save_id,
+          .planned = agreed.planned,
+          .total_bytes = agreed.total_bytes,
+          .rank_bytes = writes_of(agreed).file_bytes,
+          .verified_bytes = agreed.total_bytes,  // nothing is published that is not
+          .seconds = seconds(end - begin),
+          .plan_seconds = seconds(began[Phase::write] - begin),
+          .write_seconds = seconds(began[Phase::publish] - began[Phase::write]),
+          .publish_seconds = seconds(end - began[Phase::publish]),
+          .write = choice};
 }
 
 SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDict& state, const SaveOptions& options) {
@@ -113,8 +97,14 @@ SaveReport save(Comm& comm, Storage& storage, const Path& target, const StateDic
                           mine = describe(state, comm.rank(), comm.size());
                           return mine;
                         },
-                        .write = [&](const RankWrites& writes, const Path& staging,
-                                     const Progress& progress) { return write_shards(writes, mine, storage, staging, progress); }};
+                        .write =
+                            [&](const RankWrites& writes, const Path& staging, const WriteChoice& choice, const Progress& progress) {
+                              return write_shards(writes, mine, storage, staging,
+                                                  {.threads = choice.threads,
+                                                   .mode = choice.mode,
+                                                   .most_bytes_per_second = options.io.most_bytes_per_second,
+                                                   .progress = progress});
+                            }};
   SaveReport report = save_in_steps(comm, storage, target, steps, options);
   report.stall_seconds = report.seconds;
   return report;

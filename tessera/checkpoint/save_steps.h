@@ -13,8 +13,8 @@ namespace tessera {
 struct SaveSteps {
   // This rank's part of the state. What it throws, every rank throws.
   std::function<const Described&()> describe;
-  // Writes this rank's file in the staging directory, and answers for it.
-  std::function<Proof(const RankWrites& writes, const Path& staging, const Progress& progress)> write;
+  // Writes this rank's file in the staging directory, in the way that was chosen, and answers for it.
+  std::function<Proof(const RankWrites& writes, const Path& staging, const WriteChoice& choice, const Progress& progress)> write;
 };
 
 // Collective, with the promises of save().

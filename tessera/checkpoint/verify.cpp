@@ -153,17 +153,18 @@ Found check_file(const Storage& storage, const Path& directory, const std::strin
 // where that is compressed.
 int64_t check_data(const OpenItem& open) {
   if (!open.tensor.data_crc) return 0;
-  uint32_t crc = 0;
-  Bytes piece(static_cast<size_t>(std::min(piece_bytes, open.tensor.data_bytes)));
-  for (int64_t at = 0; at < open.tensor.data_bytes;) {
-    const auto part = std::span(piece).first(static_cast<size_t>(std::min(piece_bytes, open.tensor.data_bytes - at)));
-    open.item->read(open.tensor.data_offset_bytes + at, part);
-    crc = crc32(part, crc);
-    at += static_cast<int64_t>(part.size());
-  }
-  if (crc != *open.tensor.data_crc)
-    throw corrupt_at(*open.item, open.tensor.data_offset_bytes, "the data's CRC-32 differs from the archive's");
-  return open.tensor.data_bytes;
+  return in_item(open, [&](const ByteSource& item) {
+    uint32_t crc = 0;
+    Bytes piece(static_cast<size_t>(std::min(piece_bytes, open.tensor.data_bytes)));
+    for (int64_t at = 0; at < open.tensor.data_bytes;) {
+      const auto part = std::span(piece).first(static_cast<size_t>(std::min(piece_bytes, open.tensor.data_bytes - at)));
+      item.read(open.tensor.data_offset_bytes + at, part);
+      crc = crc32(part, crc);
+      at += static_cast<int64_t>(part.size());
+    }
+    if (crc != *open.tensor.data_crc) throw corrupt_at(item, open.tensor.data_offset_bytes, "the data's CRC-32 differs from the archive's");
+    return open.tensor.data_bytes;
+  });
 }
 
 // An item of a checkpoint without a sidecar, as far as the depth asks.

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 
 #include "tessera/base/byte_source.h"
 #include "tessera/base/bytes.h"
@@ -17,16 +18,20 @@
 
 namespace tessera::format {
 
-// Where things stand in the archive that we write for a tensor: arithmetic, so that every file offset and all of
-// .metadata are known before the first byte is written. An item is head, then data (row-major, little-endian), then tail.
+// The archive that we write for a tensor: head, then data (row-major, little-endian), then tail. Its length and all of its bytes but for
+// the data and their CRC-32 follow from dtype and shape, so that every file offset and all of .metadata are known before the first byte is
+// written. The CRC stands twice, as four bytes, least first; here they are zero.
 struct ItemFrame {
-  int64_t data_offset_bytes = 0;
+  int64_t data_offset_bytes = 0;  // the head's length
   int64_t data_bytes = 0;
   int64_t length_bytes = 0;
+  Bytes head;
+  Bytes tail;
+  int64_t head_crc_at = 0;  // in `head`
+  int64_t tail_crc_at = 0;  // in `tail`
 };
 ItemFrame item_frame(DType dtype, std::span<const int64_t> sizes);
-// The bytes before and after the data, which carry its CRC-32. head.size() == data_offset_bytes and
-// tail.size() == length_bytes - data_offset_bytes - data_bytes, whatever the CRC.
+// Head and tail with their CRC.
 Bytes item_head(DType dtype, std::span<const int64_t> sizes, uint32_t data_crc);
 Bytes item_tail(DType dtype, std::span<const int64_t> sizes, uint32_t data_crc);
 

@@ -309,11 +309,29 @@ void ZipLayout::add(std::string name, int64_t size_bytes, uint32_t crc, bool ali
   records_.push_back({std::move(name), header_at, size_bytes, crc, flag_utf8});
 }
 
+namespace {
+
+bool is_large(const ZipRecord& record) { return record.size_bytes >= full32; }
+bool is_far(const ZipRecord& record) { return record.header_offset_bytes >= full32; }
+// How many numbers of a record's directory entry need 64 bits.
+int wide_numbers(const ZipRecord& record) { return (is_large(record) ? 2 : 0) + (is_far(record) ? 1 : 0); }
+
+}  // namespace
+
+int64_t ZipLayout::crc_in_directory_bytes() const {
+  int64_t at = 16;  // in the last entry
+  for (size_t r = 0; r + 1 < records_.size(); ++r) {
+    const int wide = wide_numbers(records_[r]);
+    at += central_bytes + static_cast<int64_t>(records_[r].name.size()) + (wide ? 4 + 8 * wide : 0);
+  }
+  return at;
+}
+
 Bytes ZipLayout::directory() const {
   ByteWriter out;
   for (const ZipRecord& record : records_) {
-    const bool large = record.size_bytes >= full32;
-    const bool far = record.header_offset_bytes >= full32;
+    const bool large = is_large(record);
+    const bool far = is_far(record);
     out.put(central_magic);
     for (int i = 0; i < 2; ++i) out.put<uint16_t>(large || far ? version_zip64 : 0);  // made by, needed
     out.put(record.flags);
@@ -322,7 +340,7 @@ Bytes ZipLayout::directory() const {
     out.put(record.crc);
     for (int i = 0; i < 2; ++i) out.put<uint32_t>(large ? full32 : static_cast<uint32_t>(record.size_bytes));
     out.put(static_cast<uint16_t>(record.name.size()));
-    const int wide = (large ? 2 : 0) + (far ? 1 : 0);
+    const int wide = wide_numbers(record);
     out.put(static_cast<uint16_t>(wide ? 4 + 8 * wide : 0));
     for (int i = 0; i < 3; ++i) out.put<uint16_t>(0);  // comment, disk, internal attributes
     out.put<uint32_t>(0);

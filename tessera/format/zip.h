@@ -53,6 +53,9 @@ class ZipLayout {
   int64_t end() const { return end_; }
   // The central directory and end records: the rest of the archive.
   Bytes directory() const;
+  // Where the last record's CRC stands in its header(), and in the directory().
+  static constexpr int64_t crc_in_header_bytes = 14;
+  int64_t crc_in_directory_bytes() const;
 
  private:
   std::vector<ZipRecord> records_;

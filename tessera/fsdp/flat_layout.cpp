@@ -41,6 +41,16 @@ int64_t FlatLayout::part_offset(int rank, size_t index) const {
   return mine.size() == 0 ? 0 : parameters[index].offset + mine.begin - range(rank).begin;
 }
 
+Layout FlatLayout::layout_of(size_t index) const {
+  if (world_size == 1) return Replicated{};
+  return FlatRange{.offset = parameters.at(index).offset, .shard_numel = shard_numel};
+}
+
+Layout FlatLayout::layout_of_buffer() const {
+  if (world_size == 1) return Replicated{};
+  return FlatRange{.offset = 0, .shard_numel = shard_numel};
+}
+
 std::vector<FlatPiece> FlatLayout::pieces(int rank, size_t index) const {
   const FlatParameter& parameter = parameters.at(index);
   if (parameter.numel == 0) {

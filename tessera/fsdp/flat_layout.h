@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "tessera/layout/box.h"
+#include "tessera/layout/layout.h"
 
 namespace tessera {
 
@@ -54,6 +54,9 @@ struct FlatLayout {
   int64_t part_offset(int rank, size_t index) const;
   // The part as boxes of the parameter, in row-major order. A parameter without elements is one empty box, on rank 0.
   std::vector<FlatPiece> pieces(int rank, size_t index) const;
+  // How all ranks hold the parameter, and the buffer itself: pieces() and range() in words that a state dict knows.
+  Layout layout_of(size_t index) const;
+  Layout layout_of_buffer() const;
 };
 
 // Lays `parameters` out in their order: sizes and names are given, counts and offsets are filled in.

@@ -42,6 +42,26 @@ TEST(FlatLayout, AScalarHasABoxWithoutDimensions) {
   EXPECT_EQ(layout.pieces(1, 1), (std::vector<FlatPiece>{{Box{{}, {}}, 0}}));
 }
 
+// A saver that knows the layout alone knows every rank's pieces.
+RC_GTEST_PROP(FlatLayout, ItsPiecesAreTheBoxesOfItsLayout, ()) {
+  std::vector<Sizes> sizes;
+  for (auto count = *rc::gen::inRange<size_t>(1, 5); count > 0; --count)
+    sizes.push_back(*rc::gen::resize(4, rc::gen::container<Sizes>(rc::gen::inRange<int64_t>(0, 5))));
+  const int ranks = *rc::gen::inRange(1, 6);
+  const FlatLayout layout = layout_of(sizes, ranks, *rc::gen::inRange<int64_t>(1, 9));
+  for (int rank = 0; rank < ranks; ++rank) {
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      std::vector<Box> boxes;
+      for (const FlatPiece& piece : layout.pieces(rank, i)) boxes.push_back(piece.box);
+      RC_ASSERT(boxes == boxes_of(layout.layout_of(i), sizes[i], rank, ranks));
+    }
+    const Range range = layout.range(rank);
+    const std::vector<Box> mine = boxes_of(layout.layout_of_buffer(), Sizes{layout.numel}, rank, ranks);
+    if (layout.numel > 0) RC_ASSERT(mine == boxes_of_range(Sizes{layout.numel}, range.begin, range.end));
+    else RC_ASSERT(mine.size() == (rank == 0 ? 1u : 0u));
+  }
+}
+
 // Every element of every parameter is in exactly one piece, at the place in the shard that holds it.
 RC_GTEST_PROP(FlatLayout, PiecesCoverEveryElementOnceAndKnowItsPlace, ()) {
   const auto count = *rc::gen::inRange<size_t>(0, 5);

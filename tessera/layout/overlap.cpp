@@ -1,8 +1,6 @@
 #include "tessera/layout/overlap.h"
 
 #include <algorithm>
-#include <map>
-#include <tuple>
 
 namespace tessera {
 namespace {
@@ -57,22 +55,32 @@ bool repeats(const View& view) {
   return false;
 }
 
+bool same_elements(const View& a, const View& b) { return a.dtype == b.dtype && a.sizes == b.sizes && a.strides == b.strides; }
+
 }  // namespace
 
 Overlaps overlaps(std::span<const View> views) {
   Overlaps found;
-  std::map<std::tuple<const std::byte*, DType, Sizes, Sizes>, size_t> distinct;
   std::vector<Extent> extents;
+  extents.reserve(views.size());
   for (size_t v = 0; v < views.size(); ++v) {
-    const View& view = views[v];
-    if (volume(view.sizes) == 0) continue;
-    const auto [first, fresh] = distinct.try_emplace({view.data, view.dtype, view.sizes, view.strides}, v);
-    if (fresh) extents.push_back(extent_of(views, v));
-    else found.same.emplace_back(first->second, v);
-    if (repeats(view)) found.partly = {v, v};
+    if (volume(views[v].sizes) == 0) continue;
+    extents.push_back(extent_of(views, v));
+    if (repeats(views[v])) found.partly = {v, v};
   }
   if (found.partly) return found;
-  std::ranges::sort(extents, {}, &Extent::begin);
+  // Views that begin together stay in the order in which they were given.
+  const auto by_begin = [](const Extent& extent) { return extent.begin; };
+  if (!std::ranges::is_sorted(extents, {}, by_begin)) std::ranges::stable_sort(extents, {}, by_begin);
+  size_t kept = 0;
+  for (const Extent& extent : extents) {
+    size_t like = kept;
+    while (like > 0 && extents[like - 1].begin == extent.begin && !same_elements(views[extents[like - 1].view], views[extent.view])) --like;
+    if (like > 0 && extents[like - 1].begin == extent.begin) found.same.emplace_back(extents[like - 1].view, extent.view);
+    else extents[kept++] = extent;
+  }
+  extents.resize(kept);
+  std::ranges::sort(found.same, {}, &std::pair<size_t, size_t>::second);
   for (size_t begin = 0, end = 0; begin < extents.size() && !found.partly; begin = end) {
     const std::byte* reach = extents[begin].end;
     for (end = begin + 1; end < extents.size() && extents[end].begin < reach; ++end) reach = std::max(reach, extents[end].end);

@@ -12,6 +12,7 @@
 #include <memory>
 #include <stdexcept>
 #include <utility>
+#include <vector>
 
 namespace tessera {
 
@@ -39,6 +40,7 @@ class Sizes {
     if constexpr (std::forward_iterator<Iterator>) make_room(static_cast<size_t>(std::distance(first, last)));
     for (; first != last; ++first) push_back(*first);
   }
+  Sizes(const std::vector<int64_t>& values) : Sizes(values.begin(), values.end()) {}  // as LibTorch hands them out
   Sizes(const Sizes& other) : here_(other.here_) {
     if (other.is_inline()) size_ = other.size_;
     else copy_from_heap(other);

@@ -30,6 +30,7 @@ TEST(Sizes, AreMadeAsAVectorIs) {
   EXPECT_THAT(Sizes(3), ElementsAre(0, 0, 0));
   EXPECT_THAT(Sizes(6, 7), ElementsAre(7, 7, 7, 7, 7, 7));
   EXPECT_THAT((Sizes{3, 7}), ElementsAre(3, 7));
+  EXPECT_THAT(Sizes(Plain{1, 2, 3, 4, 5}), ElementsAre(1, 2, 3, 4, 5));
   EXPECT_TRUE(Sizes().empty());
   EXPECT_EQ(std::span<const int64_t>(Sizes{1, 2}).size(), 2u);
   EXPECT_THROW((Sizes{1, 2}).at(2), std::out_of_range);

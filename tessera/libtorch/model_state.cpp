@@ -15,7 +15,7 @@ void add_by_all_names(StateDict& state, const std::string& name, const std::vect
 TensorLeaf flat_leaf(const FlatUnit& unit, TensorViews& views) {
   const FlatLayout& layout = unit.layout();
   const Range range = layout.range(unit.shard_rank());
-  TensorLeaf leaf{dtype_of(unit.shard()), {layout.numel}, {}};
+  TensorLeaf leaf{.dtype = dtype_of(unit.shard()), .sizes = {layout.numel}, .layout = layout.layout_of_buffer()};
   // A unit without elements is still a key: rank 0 holds its one empty chunk.
   if (range.size() > 0 || (layout.numel == 0 && unit.shard_rank() == 0)) {
     leaf.shards.push_back({{{range.begin}, {range.size()}}, views.view(unit.shard().narrow(0, 0, range.size()))});
@@ -29,7 +29,9 @@ TensorLeaf parameter_leaf(const NamedParameter& parameter, const at::Tensor& par
   if (!parameter.unit) return replicated(views.view(part));
   const FlatUnit& unit = *parameter.unit;
   const std::vector<FlatPiece> pieces = unit.layout().pieces(unit.shard_rank(), parameter.index);
-  TensorLeaf leaf{dtype_of(part), unit.layout().parameters.at(parameter.index).sizes, {}};
+  TensorLeaf leaf{.dtype = dtype_of(part),
+                  .sizes = unit.layout().parameters.at(parameter.index).sizes,
+                  .layout = unit.layout().layout_of(parameter.index)};
   const View all = views.view(part);
   for (const FlatPiece& piece : pieces) {
     const int64_t at = (piece.shard_offset - pieces.front().shard_offset) * element_bytes(leaf.dtype);

@@ -65,6 +65,8 @@ void validate(const Manifest& manifest);
 
 // Throws Error(`code`) naming `key` unless `boxes` tile a tensor of these sizes exactly: each inside, no two
 // overlapping, none missing. Empty boxes are allowed anywhere inside.
+// Cost        O(boxes · dimensions); where they follow each other along one dimension or in row-major order, next to nothing.
 void check_tiling(const std::string& key, std::span<const int64_t> sizes, const std::vector<Box>& boxes, Code code);
+void check_tiling(const std::string& key, const TensorEntry& entry, Code code);
 
 }  // namespace tessera

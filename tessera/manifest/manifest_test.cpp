@@ -81,6 +81,47 @@ RC_GTEST_PROP(CheckTiling, AgreesWithCountingEveryElement, ()) {
   RC_ASSERT(tiles(sizes, boxes) == once);
 }
 
+// Slices along one dimension, with a box of any of them moved, resized or gone: the cheap ways to say yes must not say it here.
+RC_GTEST_PROP(CheckTiling, SlicesAlongOneDimensionMustFollowEachOther, ()) {
+  const Sizes sizes = *any_sizes(1, 3);
+  RC_PRE(!sizes.empty());
+  const auto axis = *uniform<size_t>(0, sizes.size());
+  std::vector<Box> boxes;
+  for (int64_t begin = 0; begin < sizes[axis];) {
+    Box box = whole(sizes);
+    box.offsets[axis] = begin;
+    box.sizes[axis] = *uniform<int64_t>(1, sizes[axis] - begin + 1);
+    begin += box.sizes[axis];
+    boxes.push_back(box);
+  }
+  check_tiling("k", sizes, boxes, Code::corrupt);
+  std::vector<Box> other = boxes;
+  Box& box = other[*uniform<size_t>(0, other.size())];
+  const auto d = *uniform<size_t>(0, sizes.size());
+  (*uniform(0, 2) ? box.offsets : box.sizes)[d] += *rc::gen::element<int64_t>(-1, 1);
+  RC_ASSERT(!tiles(sizes, other));
+}
+
+RC_GTEST_PROP(CheckTiling, RangesOfAFlatBufferMustFollowEachOther, ()) {
+  const Sizes sizes = *any_sizes(1);
+  const int64_t numel = volume(sizes);
+  std::vector<Box> boxes;
+  for (int64_t begin = 0; begin < numel;) {
+    const int64_t end = *uniform<int64_t>(begin + 1, numel + 1);
+    for (const Box& box : boxes_of_range(sizes, begin, end)) boxes.push_back(box);
+    begin = end;
+  }
+  check_tiling("k", sizes, boxes, Code::corrupt);
+  boxes.erase(boxes.begin() + *uniform<std::ptrdiff_t>(0, std::ssize(boxes)));
+  RC_ASSERT(!tiles(sizes, boxes));
+}
+
+// Sums of such numbers would overflow.
+TEST(CheckTiling, AnEmptyBoxInTheFarCornerOfALargeTensorIsNoBurden) {
+  constexpr int64_t side = int64_t{1} << 31;
+  check_tiling("k", Sizes{side, side}, {{{0, 0}, {side, side}}, {{side, side}, {0, 0}}}, Code::corrupt);
+}
+
 TEST(CheckTiling, NamesTheKeyAndTheTwoThatOverlap) {
   const Fault fault = fault_of_tiling(Sizes{4, 4}, {{{0, 0}, {3, 4}}, {{2, 0}, {2, 4}}}, Code::invalid_argument);
   EXPECT_EQ(fault.code, Code::invalid_argument);

@@ -35,8 +35,11 @@ std::string list_of(const std::vector<Box>& boxes) {
 }
 
 void check_layout(const std::string& key, const TensorLeaf& leaf, const std::vector<Box>& boxes, int rank, int ranks) {
-  const auto expected = capture([&] { return boxes_of(*leaf.layout, leaf.sizes, rank, ranks); });
-  if (!expected) throw Error({.code = Code::invalid_argument, .what = "the layout of '" + key + "': " + expected.fault.what});
+  auto expected = capture([&] { return boxes_of(*leaf.layout, leaf.sizes, rank, ranks); });
+  if (!expected) {
+    expected.fault.what = "the layout of '" + key + "': " + expected.fault.what;
+    throw Error(std::move(expected.fault));
+  }
   if (boxes == *expected.value) return;
   throw Error({.code = Code::invalid_argument,
                .what = "the layout of '" + key + "' gives rank " + std::to_string(rank) + " of " + std::to_string(ranks) + " " +
@@ -134,6 +137,12 @@ Described describe(const StateDict& state, int rank, int ranks) {
     }
   }
   return out;
+}
+
+void check_views(const StateDict& state, int rank, int ranks) {
+  for (const auto& [key, leaf] : state.leaves) {
+    if (const auto* tensor = std::get_if<TensorLeaf>(&leaf.is)) describe_tensor(key, *tensor, rank, ranks);
+  }
 }
 
 Description with_digests(const Described& described, const std::vector<HeldBox>& boxes) {

@@ -59,6 +59,8 @@ struct Described {
 // Errors  Error(invalid_argument) for a view that does not fit its box, its leaf's dtype or its leaf's shape, and for shards that are not
 //         what the leaf's layout gives this rank of `ranks`.
 Described describe(const StateDict& state, int rank, int ranks);
+// The same checks of its tensors alone: what a load asks before it writes through a view.
+void check_views(const StateDict& state, int rank, int ranks);
 
 // A rank's box of a tensor: its key, and which of its boxes there.
 struct HeldBox {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "tessera/base/io_options.h"
 #include "tessera/layout/key_filter.h"
 #include "tessera/layout/state_dict.h"
 #include "tessera/manifest/manifest.h"
@@ -29,6 +30,7 @@ struct LoadOptions {
   KeyFilter filter = {};                    // leaves of the state that it does not take keep their values
   std::vector<Rename> rename = {};          // applied to the checkpoint's keys, one after another, before all else
   bool verify = true;    // false trusts the disk: neither digests nor checksums of tensor data are looked at
+  IoOptions io = {};     // threads; the rest is for writing
   bool staged = false;   // read into memory of its own first: a failed load then leaves every tensor as it was, for twice the memory
 };
 
@@ -41,6 +43,9 @@ struct ChunkRead {
 };
 // In the order of the chunks. The chunks tile the tensor, so the reads tile `wanted`.
 std::vector<ChunkRead> cut(const TensorEntry& entry, const Box& wanted);
+
+// Adds the part of chunk number `index` that `wanted` needs, if there is one.
+void add_read(size_t index, const Box& chunk, const Box& wanted, std::vector<ChunkRead>& reads);
 
 // One leaf of the state that will be filled, and from which key.
 struct Wanted {

@@ -14,6 +14,7 @@
 #include "tessera/base/bytes.h"
 #include "tessera/manifest/manifest.h"
 #include "tessera/plan/description.h"
+#include "tessera/plan/layout_table.h"
 
 namespace tessera {
 
@@ -39,6 +40,11 @@ struct SavePlan {
 };
 
 SavePlan plan_save(const std::vector<Description>& ranks, const std::string& save_id);
+// The plan of the descriptions that description_of(table, r) and locals[r] make together, without making them. `locals`: each rank's
+// rank-local objects.
+SavePlan plan_save(const LayoutTable& table, const std::vector<Description>& locals, const std::string& save_id);
+// What one rank writes by that plan. It costs less, and finds less: what is wrong with the layouts only the whole plan tells.
+RankWrites writes_of(const LayoutTable& table, const std::vector<Description>& locals, int rank);
 
 // For each rank, those of its boxes that are held elsewhere too, by another rank or twice by this one: what with_digests() has to look
 // at before plan_save() can compare replicas.

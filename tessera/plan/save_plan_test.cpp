@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "tessera/format/item.h"
+#include "tessera/layout/random_layouts.h"
 
 namespace tessera {
 namespace {
@@ -165,6 +166,76 @@ RC_GTEST_PROP(SavePlan, AnyCutOverAnyRanksGivesAManifestThatIsSoundAndFilesWitho
     }
     RC_ASSERT(end == writes.file_bytes);
   }
+}
+
+// A table of any layouts, and for each rank the rank-local objects that it may have.
+struct AnyJob {
+  LayoutTable table;
+  std::vector<Description> locals;
+  std::vector<Description> described() const {
+    std::vector<Description> ranks;
+    for (int r = 0; r < table.ranks; ++r) {
+      ranks.push_back(description_of(table, r));
+      ranks.back().merge(Description(locals[static_cast<size_t>(r)]));
+    }
+    return ranks;
+  }
+};
+// A mesh of two dimensions of all ranks.
+Layout any_mesh(const Sizes& sizes, int ranks) {
+  int first = *uniform(1, ranks + 1);
+  while (ranks % first != 0) --first;
+  const auto cut = [&]() -> std::optional<int> {
+    const int dim = *uniform(-1, static_cast<int>(sizes.size()));
+    return dim < 0 ? std::nullopt : std::optional(dim);
+  };
+  return Grid{{{.ranks = first, .shard = cut()}, {.ranks = ranks / first, .shard = cut()}}};
+}
+AnyJob any_job() {
+  AnyJob job{{.ranks = *uniform(1, 9), .entries = {}}, {}};
+  const auto add = [&](const std::string& key, std::variant<LayoutTable::Tensor, LayoutTable::Object> is) {
+    job.table.entries.emplace(key, LayoutTable::Entry{{"model", key}, std::move(is)});
+  };
+  for (int t = *uniform(0, 6); t > 0; --t) {
+    const Sizes sizes = *any_sizes();
+    const DType dtype = *rc::gen::element(DType::float32, DType::bfloat16, DType::uint8);
+    const Layout layout = *uniform(0, 2) ? (*any_spread(sizes, job.table.ranks)).layout : any_mesh(sizes, job.table.ranks);
+    add("t" + std::to_string(t), LayoutTable::Tensor{dtype, sizes, layout});
+  }
+  for (int o = *uniform(0, 4); o > 0; --o)
+    add(*rc::gen::element<std::string>("s", "u") + std::to_string(o), LayoutTable::Object{*uniform<int64_t>(0, 999)});
+  job.locals.resize(static_cast<size_t>(job.table.ranks));
+  for (int l = *uniform(0, 3); l > 0; --l) {
+    for (int r = 0; r < job.table.ranks; ++r) {
+      const std::string key = rank_local_key("stream" + std::to_string(l), r);
+      job.locals[static_cast<size_t>(r)].emplace(key, Part{{key}, ObjectPart{*uniform<int64_t>(0, 999), {}}});
+    }
+  }
+  return job;
+}
+
+RC_GTEST_PROP(SavePlan, FromLayoutsIsThatOfTheDescriptionsThatTheyStandFor, ()) {
+  const AnyJob job = any_job();
+  const SavePlan expected = plan_save(job.described(), "id");
+  const SavePlan plan = plan_save(job.table, job.locals, "id");
+  RC_ASSERT(plan.manifest == expected.manifest);
+  RC_ASSERT(plan.ranks == expected.ranks);
+  for (int r = 0; r < job.table.ranks; ++r) RC_ASSERT(writes_of(job.table, job.locals, r) == expected.ranks[static_cast<size_t>(r)]);
+}
+
+TEST(SavePlan, FromLayoutsRefusesAKeyThatIsAlsoARanksOwn) {
+  AnyJob job{{.ranks = 1, .entries = {}}, {{{"a.rank0", object("x")}}}};
+  job.table.entries.emplace("a.rank0", LayoutTable::Entry{{"a.rank0"}, LayoutTable::Object{1}});
+  const auto outcome = capture([&] { plan_save(job.table, job.locals, "id"); });
+  EXPECT_EQ(outcome.fault.code, Code::invalid_argument);
+  EXPECT_THAT(outcome.fault.what, HasSubstr("'a.rank0'"));
+}
+
+TEST(SavePlan, FromLayoutsRefusesWhatOtherRanksThanTheirsHold) {
+  LayoutTable table{.ranks = 2, .entries = {}};
+  EXPECT_THROW(plan_save(table, std::vector<Description>(3), "id"), Error);
+  table.entries.emplace("w", LayoutTable::Entry{{"w"}, LayoutTable::Tensor{DType::float32, {4}, Grid{{{.ranks = 3, .shard = 0}}}}});
+  EXPECT_THROW(plan_save(table, std::vector<Description>(2), "id"), Error);
 }
 
 }  // namespace

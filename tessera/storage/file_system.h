@@ -7,7 +7,9 @@
 #include <fcntl.h>  // AT_FDCWD, O_…
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,10 +24,17 @@ class FileSystem {
   virtual int openat(int directory, const std::string& name, int flags, mode_t mode) = 0;
   virtual int close(int file) = 0;
   virtual ssize_t pread(int file, void* into, size_t count, off_t offset) = 0;
+  // One pread a part where nobody knows better.
+  virtual ssize_t preadv(int file, std::span<const iovec> parts, off_t offset);
   virtual ssize_t pwrite(int file, const void* from, size_t count, off_t offset) = 0;
   virtual int fsync(int file) = 0;
-  // sync_file_range(SYNC_FILE_RANGE_WRITE): the disk begins with these bytes; promises nothing.
+  // sync_file_range(SYNC_FILE_RANGE_WRITE): the disk begins with these bytes, to the file's end if `count` is 0; promises nothing.
   virtual int start_writeback(int file, off_t offset, off_t count) = 0;
+
+  // Room for so many bytes, which become the file's length: fallocate(). ENOTSUP where nobody knows better.
+  virtual int preallocate(int file, off_t bytes);
+  // From now on past the page cache (O_DIRECT), or through it again. ENOTSUP where nobody knows better.
+  virtual int set_direct(int file, bool direct);
 
   virtual int mkdirat(int directory, const std::string& name, mode_t mode) = 0;
   virtual int linkat(int from, const std::string& old_name, int to, const std::string& new_name, int flags) = 0;

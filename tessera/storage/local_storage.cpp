@@ -7,6 +7,7 @@
 #include "tessera/storage/local_directory.h"
 #include "tessera/storage/local_file.h"
 #include "tessera/storage/names.h"
+#include "tessera/storage/write_probe.h"
 
 namespace tessera {
 namespace {
@@ -143,6 +144,12 @@ Path LocalStorage::stage(const Path& target, const std::string& id) {
     throw Error(inherited.fault);
   }
   return *beside.value;
+}
+
+WriteChoice LocalStorage::write_choice(const Path& directory) const {
+  if (&place_.files != &posix()) return {};
+  const auto known = capture([&] { return known_choice(open_directory(place_, directory).number()); });
+  return known && *known.value ? **known.value : WriteChoice{};
 }
 
 void LocalStorage::sync(const Path& directory) { sync_descriptor(open_directory(place_, directory), directory); }

@@ -25,6 +25,8 @@ class LocalStorage final : public Storage {
   std::vector<DirectoryEntry> list(const Path& directory) const override;
   bool exists(const Path& path) const override;
   Path stage(const Path& target, const std::string& id) override;
+  // What write_probe.h has found, for the real file system.
+  WriteChoice write_choice(const Path& directory) const override;
   void sync(const Path& directory) override;
   void commit(const Path& staging, const Path& target, const std::string& last, Replace replace,
               const MayReplace& may_replace = {}) override;

@@ -1,6 +1,7 @@
 #include "tessera/storage/memory_storage.h"
 
 #include <algorithm>
+#include <mutex>
 #include <set>
 
 #include "tessera/storage/names.h"
@@ -53,12 +54,14 @@ class MemoryStorage::Writer final : public FileWriter {
     if (offset_bytes < 0) throw Error({.code = Code::invalid_argument, .what = "write before the beginning", .offset_bytes = offset_bytes});
     if (bytes.empty()) return;  // as for a file: nothing grows it but bytes
     const auto end = static_cast<size_t>(offset_bytes) + bytes.size();
+    std::lock_guard lock(grows_);
     if (content_->size() < end) content_->resize(end);
     std::ranges::copy(bytes, content_->begin() + offset_bytes);
   }
   int64_t close() override { return static_cast<int64_t>(content_->size()); }
 
  private:
+  std::mutex grows_;
   const Content content_;
 };
 

@@ -27,9 +27,17 @@ class Posix final : public FileSystem {
   }
   int close(int file) override { return ::close(file); }
   ssize_t pread(int file, void* into, size_t count, off_t offset) override { return ::pread(file, into, count, offset); }
+  ssize_t preadv(int file, std::span<const iovec> parts, off_t offset) override {
+    return ::preadv(file, parts.data(), static_cast<int>(parts.size()), offset);
+  }
   ssize_t pwrite(int file, const void* from, size_t count, off_t offset) override { return ::pwrite(file, from, count, offset); }
   int start_writeback(int file, off_t offset, off_t count) override {
     return ::sync_file_range(file, offset, count, SYNC_FILE_RANGE_WRITE);
+  }
+  int preallocate(int file, off_t bytes) override { return ::fallocate(file, 0, 0, bytes); }
+  int set_direct(int file, bool direct) override {
+    const int flags = ::fcntl(file, F_GETFL);
+    return flags < 0 ? -1 : ::fcntl(file, F_SETFL, direct ? flags | O_DIRECT : flags & ~O_DIRECT);
   }
   int fsync(int file) override { return ::fsync(file); }
 
@@ -82,6 +90,26 @@ class Posix final : public FileSystem {
 };
 
 }  // namespace
+
+int FileSystem::preallocate(int, off_t) {
+  errno = ENOTSUP;
+  return -1;
+}
+int FileSystem::set_direct(int, bool) {
+  errno = ENOTSUP;
+  return -1;
+}
+
+ssize_t FileSystem::preadv(int file, std::span<const iovec> parts, off_t offset) {
+  ssize_t done = 0;
+  for (const iovec& part : parts) {
+    const ssize_t count = pread(file, part.iov_base, part.iov_len, offset + done);
+    if (count < 0) return done > 0 ? done : count;
+    done += count;
+    if (static_cast<size_t>(count) < part.iov_len) break;
+  }
+  return done;
+}
 
 FileSystem& posix() {
   static Posix the_one;

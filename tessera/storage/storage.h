@@ -3,7 +3,7 @@
 // Durability  A file is durable once its writer's close() returned and its directory was synced; a commit is
 //             durable when commit() returns.
 // Errors      Error with the path and errno. A failed sync is never tried again on the same file.
-// Threads     Safe to use from many threads; one writer or reader object belongs to one thread at a time.
+// Threads     Safe to use from many threads. A reader too; of a writer, write() for ranges that do not overlap, but not close().
 #pragma once
 
 #include <chrono>
@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "tessera/base/byte_source.h"
+#include "tessera/base/io_options.h"
 
 namespace tessera {
 
@@ -23,6 +24,9 @@ using Path = std::string;
 class FileWriter {
  public:
   virtual ~FileWriter() = default;  // without close(): the file stays behind unfinished, for reclaim
+  // Before the first write: how long the file will be, and how it is best written. Error(no_space) where that is known to be too much.
+  // False where the storage cannot write in that way, and does it in its own.
+  virtual bool prepare(int64_t /*total_bytes*/, WriteMode mode) { return mode != WriteMode::direct; }
   virtual void write(int64_t offset_bytes, std::span<const std::byte> bytes) = 0;
   // Makes the content durable and closes. Returns the file's length as the file system reports it.
   virtual int64_t close() = 0;
@@ -58,6 +62,8 @@ class Storage {
   // Chooses and creates the directory where `target` is staged: ".tessera-<id>" beside it, or inside it where beside
   // is closed to us or on another file system. Error(invalid_argument) for a target with a name of ours in it.
   virtual Path stage(const Path& target, const std::string& id) = 0;
+  // What is known of how `directory` is best written to.
+  virtual WriteChoice write_choice(const Path& /*directory*/) const { return {}; }
   // Makes the names in a directory durable.
   virtual void sync(const Path& directory) = 0;
   // Makes the staged directory appear as `target`, durably and all at once, `last` being the file whose presence makes

@@ -13,7 +13,7 @@ namespace {
 // Items of these data sizes, as bytes of int8, and what the file must be.
 struct Made {
   std::vector<Bytes> data;
-  std::vector<ItemPlace> places;
+  FileLayout layout;
   Bytes expected;
 };
 
@@ -23,14 +23,11 @@ Made make(const std::vector<int64_t>& sizes) {
     Bytes data(static_cast<size_t>(size));
     for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>((i + made.expected.size()) * 2654435761U >> 9);
     const Sizes shape{size};
-    const auto at = static_cast<int64_t>(made.expected.size());
-    const format::ItemFrame frame = format::item_frame(DType::int8, shape);
     for (const Bytes& part :
          {format::item_head(DType::int8, shape, crc32(data)), data, format::item_tail(DType::int8, shape, crc32(data))}) {
       made.expected.insert(made.expected.end(), part.begin(), part.end());
     }
-    made.places.push_back(
-        {at, at + frame.data_offset_bytes, at + frame.data_offset_bytes + size, at + frame.length_bytes, DType::int8, shape});
+    made.layout.add_tensor(DType::int8, shape);
     made.data.push_back(std::move(data));
   }
   return made;
@@ -39,10 +36,10 @@ Made make(const std::vector<int64_t>& sizes) {
 // In runs of at most `run_bytes`, as strided memory would give them.
 void put(BlockCutter& cutter, const Made& made, size_t run_bytes) {
   for (size_t k = 0; k < made.data.size(); ++k) {
-    cutter.put(format::item_head(DType::int8, made.places[k].sizes, 0));
+    cutter.put(made.layout.items[k].frame->head);
     std::span<const std::byte> data = made.data[k];
     for (; !data.empty(); data = data.subspan(std::min(run_bytes, data.size()))) cutter.put(data.first(std::min(run_bytes, data.size())));
-    cutter.put(format::item_tail(DType::int8, made.places[k].sizes, 0));
+    cutter.put(made.layout.items[k].frame->tail);
   }
   cutter.finish();
 }
@@ -70,10 +67,11 @@ TEST(BlockFile, IsTheFileThatOnePieceWouldBeAndProvesEveryBlock) {
     const Made made = make(sizes);
     for (const bool borrow : {true, false}) {
       for (const size_t run : {size_t{100'003}, size_t{8} << 20}) {
+        const int threads = run > block_bytes ? 3 : 1;
         MemoryStorage storage;
-        SlabRing ring(least_slabs, block_bytes);
+        SlabRing ring(slabs_for(threads), block_bytes);
         int64_t told = 0;
-        BlockFile file(storage.create("f"), made.places, [&](int64_t bytes) { told = bytes; });
+        BlockFile file(storage.create("f"), made.layout, {.threads = threads, .written = [&](int64_t bytes) { told = bytes; }});
         BlockCutter cutter(ring, borrow, [&](Block block) { file.take(std::move(block)); });
         put(cutter, made, run);
         EXPECT_EQ(file.close(), static_cast<int64_t>(made.expected.size()));
@@ -84,7 +82,9 @@ TEST(BlockFile, IsTheFileThatOnePieceWouldBeAndProvesEveryBlock) {
           digests.push_back(digest(std::span(made.expected).subspan(at, std::min<size_t>(block_bytes, made.expected.size() - at))));
         }
         EXPECT_EQ(file.digests(), digests);
-        EXPECT_EQ(ring.waits(), 0);
+        if (threads == 1) {
+          EXPECT_EQ(ring.waits(), 0);
+        }
       }
     }
   }
@@ -98,16 +98,23 @@ TEST(BlockFile, AFailedWriteIsThrownAndEverySlabComesBack) {
     }
     int64_t close() override { return 0; }
   };
-  const Made made = make({3 * block_bytes + 5});
-  SlabRing ring(least_slabs, block_bytes);
-  {
-    BlockFile file(std::make_unique<Full>(), made.places);
-    BlockCutter cutter(ring, false, [&](Block block) { file.take(std::move(block)); });
-    EXPECT_EQ(capture([&] { put(cutter, made, block_bytes); }).fault.code, Code::no_space);
+  const Made made = make({13 * block_bytes + 5});
+  for (const int threads : {1, 2, 4}) {
+    SlabRing ring(slabs_for(threads), block_bytes);
+    {
+      BlockFile file(std::make_unique<Full>(), made.layout, {.threads = threads});
+      BlockCutter cutter(ring, false, [&](Block block) { file.take(std::move(block)); });
+      const auto written = capture([&] {
+        put(cutter, made, block_bytes);
+        file.close();
+      });
+      EXPECT_EQ(written.fault.code, Code::no_space);
+    }
+    ring.restart();
+    std::vector<Slab> all;
+    for (int k = 0; k < slabs_for(threads); ++k) all.push_back(ring.acquire());
+    EXPECT_EQ(ring.waits(), 0);
   }
-  std::vector<Slab> all;
-  for (int k = 0; k < least_slabs; ++k) all.push_back(ring.acquire());
-  EXPECT_EQ(ring.waits(), 0);
 }
 
 }  // namespace

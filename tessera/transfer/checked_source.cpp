@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tessera/base/trace.h"
+
 namespace tessera {
 namespace {
 
@@ -56,7 +58,7 @@ void CheckedSource::read(int64_t offset_bytes, std::span<std::byte> into) const 
     const auto piece = into.first(static_cast<size_t>(count));
     if (count == size) {
       file_->read(begin, piece);
-      check(index, piece);
+      check(index, digest(piece));
     } else {
       std::copy_n(block(index)->data() + (offset_bytes - begin), count, piece.data());
     }
@@ -70,17 +72,33 @@ BlockCache::Content CheckedSource::block(int64_t index) const {
   const int64_t begin = index * sidecar_->block_bytes;
   auto content = std::make_shared<Bytes>(static_cast<size_t>(std::min(sidecar_->block_bytes, size_bytes() - begin)));
   file_->read(begin, *content);
-  check(index, *content);
+  check(index, digest(*content));
   cache_->keep(name_, index, content);
   return content;
 }
 
-void CheckedSource::check(int64_t index, std::span<const std::byte> content) const {
-  if (digest(content) == digests_.blocks[static_cast<size_t>(index)]) return;
+void CheckedSource::read_parts(int64_t offset_bytes, std::span<const std::span<std::byte>> parts) const {
+  int64_t count = 0;
+  for (const auto& part : parts) count += static_cast<int64_t>(part.size());
+  const int64_t index = offset_bytes / sidecar_->block_bytes;
   const int64_t begin = index * sidecar_->block_bytes;
+  // Callers that know of blocks ask for one at a time.
+  if (offset_bytes != begin || count != std::min(sidecar_->block_bytes, size_bytes() - begin))
+    return ByteSource::read_parts(offset_bytes, parts);
+  file_->read_parts(begin, parts);
+  const TraceSpan span("check", count);
+  if (parts.size() == 1) return check(index, digest(parts[0]));
+  DigestStream stream;
+  for (const auto& part : parts) stream.add(part);
+  check(index, stream.result());
+}
+
+void CheckedSource::check(int64_t index, const Digest& found) const {
+  if (found == digests_.blocks[static_cast<size_t>(index)]) return;
+  const int64_t begin = index * sidecar_->block_bytes;
+  const int64_t end = std::min(begin + sidecar_->block_bytes, size_bytes());
   throw Error({.code = Code::corrupt,
-               .what = "bytes " + std::to_string(begin) + " to " + std::to_string(begin + static_cast<int64_t>(content.size())) +
-                       " are not those that were published",
+               .what = "bytes " + std::to_string(begin) + " to " + std::to_string(end) + " are not those that were published",
                .file = file(),
                .offset_bytes = origin_bytes() + begin,
                .hint = "load an earlier step, or bring this file back from a copy; `tessera verify` lists all that is damaged"});

@@ -42,12 +42,15 @@ class CheckedSource final : public ByteSource {
                 std::shared_ptr<BlockCache> cache);
   int64_t size_bytes() const override { return file_->size_bytes(); }
   void read(int64_t offset_bytes, std::span<std::byte> into) const override;
+  // Parts that make up whole blocks are read and checked where they are, without a copy.
+  void read_parts(int64_t offset_bytes, std::span<const std::span<std::byte>> parts) const override;
+  int64_t checked_together_bytes() const override { return sidecar_->block_bytes; }
   std::string file() const override { return file_->file(); }
   int64_t origin_bytes() const override { return file_->origin_bytes(); }
 
  private:
   BlockCache::Content block(int64_t index) const;
-  void check(int64_t index, std::span<const std::byte> content) const;
+  void check(int64_t index, const Digest& found) const;
 
   const std::shared_ptr<const ByteSource> file_;
   const std::string name_;

@@ -5,7 +5,7 @@
 namespace tessera {
 
 ReadCount read_item(const OpenItem& open, const Box& from, const View& into, CrcProgress* progress) {
-  ReadCount count = read_box(*open.item, open.tensor, from, into, progress);
+  ReadCount count = in_item(open, [&](const ByteSource& item) { return read_box(item, open.tensor, from, into, progress); });
   if (open.checked) count.unverified_bytes = 0;
   return count;
 }

@@ -21,10 +21,20 @@ namespace tessera {
 // A tensor item that is as the manifest says.
 struct OpenItem {
   std::shared_ptr<const ByteSource> file;
-  std::shared_ptr<const ByteSource> item;  // a part of `file`, or what a part of it decompressed to
-  format::TensorItem tensor;
+  int64_t begin_bytes = 0;  // of the item in `file`
+  int64_t length_bytes = 0;
+  std::shared_ptr<const ByteSource> unpacked = {};  // what that part of the file decompressed to, where it was packed
+  format::TensorItem tensor = {};
   bool checked = false;  // whatever is read of it was held against the sidecar's digests first
 };
+
+// Calls `work` with the item's bytes, as a source of their own.
+template <class Work>
+auto in_item(const OpenItem& open, Work work) {
+  if (open.unpacked) return work(static_cast<const ByteSource&>(*open.unpacked));
+  const PartSource part(*open.file, open.begin_bytes, open.length_bytes);
+  return work(static_cast<const ByteSource&>(part));
+}
 
 // read_box() of an item; bytes that were checked already count as verified.
 ReadCount read_item(const OpenItem& open, const Box& from, const View& into, CrcProgress* progress = nullptr);
@@ -58,6 +68,7 @@ class OpenFiles {
 struct Checks {
   std::shared_ptr<const format::Sidecar> sidecar = {};  // its digests, where there is one
   bool crcs = true;                                     // those of the archives, where there is none and an item is read whole
+  bool ours = false;  // archives are as format::item_frame lays them out: where elements are is arithmetic, and no header is read
 };
 
 // Of a torch.distributed.checkpoint directory: each item a torch.save archive, plain or as one zstd frame. A data file that is

@@ -15,11 +15,13 @@ class RawItems final : public Items {
   OpenItem tensor(const std::string& key, const TensorEntry& entry, const Chunk& chunk) const override {
     return about(key, [&] {
       const auto file = files_.file(chunk.at.file);
-      const auto item = std::make_shared<PartSource>(*file, chunk.at.offset_bytes, chunk.at.length_bytes);
+      const PartSource inside(*file, chunk.at.offset_bytes, chunk.at.length_bytes);  // throws where it is not
       return OpenItem{
-          file,
-          item,
-          {.dtype = entry.dtype, .sizes = chunk.box.sizes, .strides = row_major(chunk.box.sizes), .data_bytes = chunk.at.length_bytes}};
+          .file = file,
+          .begin_bytes = chunk.at.offset_bytes,
+          .length_bytes = chunk.at.length_bytes,
+          .tensor = {
+              .dtype = entry.dtype, .sizes = chunk.box.sizes, .strides = row_major(chunk.box.sizes), .data_bytes = chunk.at.length_bytes}};
     });
   }
   Value object(const std::string& key, const ObjectEntry&) const override {
@@ -35,7 +37,10 @@ class TorchItems final : public Items {
   TorchItems(std::shared_ptr<const ByteSource> file, format::TorchFile content) : file_(std::move(file)), content_(std::move(content)) {}
 
   OpenItem tensor(const std::string& key, const TensorEntry&, const Chunk&) const override {
-    return {file_, file_, content_.tensors.at(std::get<size_t>(content_.leaves.at(key).is))};
+    return {.file = file_,
+            .begin_bytes = 0,
+            .length_bytes = file_->size_bytes(),
+            .tensor = content_.tensors.at(std::get<size_t>(content_.leaves.at(key).is))};
   }
   Value object(const std::string& key, const ObjectEntry&) const override {
     return about(key, [&] {

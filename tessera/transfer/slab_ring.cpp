@@ -6,7 +6,8 @@
 namespace tessera {
 namespace {
 
-constexpr std::align_val_t alignment{4096};  // a page: what direct writes ask for
+constexpr int64_t page_bytes = 4096;
+constexpr std::align_val_t alignment{page_bytes};  // what direct writes ask for
 
 }  // namespace
 
@@ -26,7 +27,7 @@ Slab SlabRing::acquire() {
     if (state.stopped) throw Error(*state.stopped);
     if (state.free.empty()) {
       state.free.reserve(state.all.size() + 1);  // so that giving back needs no memory and cannot fail
-      std::unique_ptr<std::byte, Aligned> made(static_cast<std::byte*>(::operator new(static_cast<size_t>(slab_bytes_), alignment)));
+      auto made = make();
       data = made.get();
       state.all.push_back(std::move(made));
     } else {
@@ -36,6 +37,23 @@ Slab SlabRing::acquire() {
     state.most_out = std::max(state.most_out, ++state.out);
   });
   return Slab(*this, data);
+}
+
+void SlabRing::warm(int64_t bytes) {
+  const auto wanted = static_cast<size_t>(std::min<int64_t>(count_, bytes / slab_bytes_ + (bytes % slab_bytes_ != 0)));
+  while (state_.with([](State& state) { return state.all.size(); }) < wanted) {
+    auto made = make();
+    for (int64_t at = 0; at < slab_bytes_; at += page_bytes) made.get()[at] = std::byte{1};  // zeros could share one page
+    state_.with([&](State& state) {
+      state.free.reserve(state.all.size() + 1);
+      state.all.push_back(std::move(made));
+      state.free.push_back(state.all.back().get());
+    });
+  }
+}
+
+std::unique_ptr<std::byte, SlabRing::Aligned> SlabRing::make() const {
+  return std::unique_ptr<std::byte, Aligned>(static_cast<std::byte*>(::operator new(static_cast<size_t>(slab_bytes_), alignment)));
 }
 
 void SlabRing::stop(Fault fault) noexcept {

@@ -45,6 +45,8 @@ class SlabRing {
   Slab acquire();
   // Ends every wait, now and later.
   void stop(Fault fault) noexcept;
+  // Makes slabs for so many bytes, no more than `count`, and touches their pages, so that a copy into them meets no page fault.
+  void warm(int64_t bytes);
   // For the next piece of work, once the last one is over: forgets the stop, and counts anew.
   void restart();
 
@@ -67,6 +69,7 @@ class SlabRing {
     int64_t waits = 0;
     std::optional<Fault> stopped;
   };
+  std::unique_ptr<std::byte, Aligned> make() const;
   void give_back(std::byte* data) noexcept;
 
   const int count_;

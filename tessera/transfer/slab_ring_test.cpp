@@ -51,5 +51,17 @@ TEST(SlabRing, StopEndsEveryWaitAndEveryLaterOne) {
   EXPECT_FALSE(capture([&] { ring.acquire(); }));
 }
 
+TEST(SlabRing, WarmMakesWhatIsAskedForAndNoMoreThanItsCount) {
+  SlabRing ring(3, 4096);
+  ring.warm(4097);
+  ring.warm(1);
+  EXPECT_EQ(ring.peak_bytes(), 0);
+  ring.warm(int64_t{1} << 40);
+  std::vector<Slab> all;
+  for (int k = 0; k < 3; ++k) all.push_back(ring.acquire());
+  EXPECT_EQ(ring.waits(), 0);
+  EXPECT_EQ(ring.peak_bytes(), 3 * 4096);
+}
+
 }  // namespace
 }  // namespace tessera

@@ -4,14 +4,17 @@
 #include <thread>
 
 #include "tessera/base/guarded.h"
+#include "tessera/base/trace.h"
 #include "tessera/storage/names.h"
 
 namespace tessera {
 namespace {
 
-// Blocks on their way from the copying to the writing thread. The ring bounds how many there are.
+// Blocks on their way from the copying to the writing thread. The ring bounds how many there are. Nothing is taken before the copy has
+// ended or has filled the ring; from then on the belt runs.
 class Belt {
  public:
+  explicit Belt(int64_t fills_ring) : fills_ring_(fills_ring) {}
   void put(Block block) {
     state_.with([&](State& state) { state.blocks.push_back(std::move(block)); });
   }
@@ -26,8 +29,12 @@ class Belt {
   std::optional<Block> take() {
     std::optional<Block> block;
     state_.when(
-        Deadline::after(Milliseconds::max()), [](const State& state) { return state.ended || !state.blocks.empty(); },
+        Deadline::after(Milliseconds::max()),
+        [&](const State& state) {
+          return state.ended || (state.runs && !state.blocks.empty()) || static_cast<int64_t>(state.blocks.size()) >= fills_ring_;
+        },
         [&](State& state) {
+          state.runs = true;
           if (state.fault) throw Error(*state.fault);
           if (state.blocks.empty()) return;
           block = std::move(state.blocks.front());
@@ -39,9 +46,11 @@ class Belt {
  private:
   struct State {
     std::deque<Block> blocks;
+    bool runs = false;
     bool ended = false;
     std::optional<Fault> fault;
   };
+  const int64_t fills_ring_;
   Guarded<State> state_;
 };
 
@@ -60,12 +69,21 @@ Proof write_shards_staged(const RankWrites& writes, const Described& state, Stor
     if (work.check) work.check();
   };
   StateShards source(state);
-  BlockFile file(storage.create(below(directory, writes.file)), places_of(writes, source), [&](int64_t bytes) {
+  FileLayout layout;
+  lay_out(writes, source, layout);
+  Throttle throttle(work.most_bytes_per_second);
+  const auto tell_written = [&](int64_t bytes) {
     if (work.progress) work.progress(bytes, writes.file_bytes);
-  });
-  Belt belt;
+  };
+  auto out = storage.create(below(directory, writes.file));
+  out->prepare(writes.file_bytes, work.mode);
+  BlockFile file(std::move(out), layout,
+                 {.threads = work.threads, .written = tell_written, .throttle = &throttle, .begin_thread = work.begin_thread});
+  Belt belt(ring.capacity_bytes() / ring.slab_bytes() - 1);  // the copy holds one
   Outcome<int64_t> written;
   std::jthread writer([&] {  // joined whatever happens
+    name_trace_row(writes.file + ", writer");
+    if (work.begin_thread) work.begin_thread();
     written = capture([&] {
       while (auto block = belt.take()) {
         check();
@@ -84,11 +102,12 @@ Proof write_shards_staged(const RankWrites& writes, const Described& state, Stor
     ~LastWord() { belt.end(Fault{.code = Code::no_memory}); }
   } last_word{belt};
   auto copied = capture([&] {
+    const TraceSpan span("copy the state", writes.file_bytes);
     BlockCutter cutter(ring, false, [&](Block block) {
       check();
       belt.put(std::move(block));
     });
-    cut_shards(writes, source, cutter);
+    cut_shards(writes, layout, source, cutter);
     tell_staged();
   });
   belt.end(copied ? std::nullopt : std::optional(std::move(copied.fault)));

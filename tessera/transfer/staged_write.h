@@ -1,6 +1,7 @@
 // tessera/transfer/staged_write.h: a rank's file written behind the trainer's back: one thread copies the state into the slabs of a ring,
-// another hashes and writes them. The state may be changed as soon as the copy is done, long before the disk is.
-// Memory      The ring's, whatever the size of the state. Where the file is larger than the ring, the copy waits for the disk again and
+// others hash and write them. The state may be changed as soon as the copy is done, long before the disk is; so that it is done soon,
+// nothing is hashed or written before that, unless the ring is full. Memory      The ring's, whatever the size of the state. Where the file
+// is larger than the ring, the copy waits for the disk again and
 //             again: the file goes in waves.
 // Errors      What write_shards() throws; what `check` throws, which is asked before every block.
 #pragma once
@@ -13,9 +14,13 @@
 namespace tessera {
 
 struct StagedWrite {
-  std::function<void()> check = {};   // throws where the work is to be given up; asked from both threads
+  std::function<void()> check = {};  // throws where the work is to be given up; asked from both threads
   std::function<void()> staged = {};  // told once, when the last byte of the state is copied; not if the work fails before
   Progress progress = {};
+  int threads = 1;  // that hash and write
+  WriteMode mode = WriteMode::buffered;
+  int64_t most_bytes_per_second = 0;
+  std::function<void()> begin_thread = {};  // run first by each of these
 };
 
 // As write_shards(), through `ring`, whose slabs are of block_bytes and at least least_slabs.

@@ -46,7 +46,7 @@ struct Saved {
     ReadCount count;
     for (const ChunkRead& read : cut(tensor(key), box)) {
       const OpenItem open = items->tensor(key, tensor(key), tensor(key).chunks[read.chunk]);
-      count += read_box(*open.item, open.tensor, read.from, part(into, read.to));
+      count += read_item(open, read.from, part(into, read.to));
     }
     return count;
   }

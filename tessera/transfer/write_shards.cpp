@@ -24,65 +24,63 @@ void StateShards::read(const std::string& key, int32_t box, const std::function<
 Bytes StateShards::object(const std::string& key) { return state_.objects.at(key); }
 
 const View& StateShards::view(const std::string& key, int32_t box) const {
-  return state_.tensors.at(key)->shards.at(static_cast<size_t>(box)).view;
+  for (int tries = 0; near_ != state_.tensors.end() && near_->first != key && tries < 2; ++tries) ++near_;
+  if (near_ == state_.tensors.end() || near_->first != key) near_ = state_.tensors.find(key);
+  return near_->second->shards.at(static_cast<size_t>(box)).view;
 }
 
-Proof write_shards(const RankWrites& writes, const Described& state, Storage& storage, const Path& directory, const Progress& progress) {
-  StateShards source(state);
-  return write_shards(writes, source, storage, directory, progress);
-}
-
-std::vector<ItemPlace> places_of(const RankWrites& writes, const ShardSource& source) {
-  std::vector<ItemPlace> places;
-  places.reserve(writes.items.size());
-  int64_t at = 0;
+void lay_out(const RankWrites& writes, const ShardSource& source, FileLayout& layout) {
+  layout.file = writes.file;
+  layout.items.reserve(writes.items.size());
   for (const WriteItem& item : writes.items) {
-    ItemPlace place{
-        .begin_bytes = at, .data_begin_bytes = at, .data_end_bytes = at + item.length_bytes, .end_bytes = at + item.length_bytes};
+    const int64_t begin = layout.file_bytes;
     if (item.box < 0) {
-      place.is_object = true;
-    } else {
-      ShardSource::Tensor tensor = source.tensor(item.key, item.box);
-      const format::ItemFrame frame = format::item_frame(tensor.dtype, tensor.sizes);
-      if (frame.length_bytes != item.length_bytes) throw not_as_planned(item, writes.file, at);
-      place.data_begin_bytes = at + frame.data_offset_bytes;
-      place.data_end_bytes = place.data_begin_bytes + frame.data_bytes;
-      place.dtype = tensor.dtype;
-      place.sizes = std::move(tensor.sizes);
-    }
-    at += item.length_bytes;
-    places.push_back(std::move(place));
-  }
-  return places;
-}
-
-void cut_shards(const RankWrites& writes, ShardSource& source, BlockCutter& out) {
-  for (const WriteItem& item : writes.items) {
-    const int64_t begin = out.position();
-    if (item.box < 0) {
-      out.put(source.object(item.key));
+      layout.add_object(item.length_bytes);
     } else {
       const ShardSource::Tensor tensor = source.tensor(item.key, item.box);
-      out.put(format::item_head(tensor.dtype, tensor.sizes, 0));
-      source.read(item.key, item.box, [&](std::span<const std::byte> run) { out.put(run); });
-      out.put(format::item_tail(tensor.dtype, tensor.sizes, 0));
+      layout.add_tensor(tensor.dtype, tensor.sizes);
     }
-    if (out.position() - begin != item.length_bytes) throw not_as_planned(item, writes.file, begin);
+    if (layout.file_bytes - begin != item.length_bytes) throw not_as_planned(item, writes.file, begin);
+  }
+}
+
+void cut_shards(const RankWrites& writes, const FileLayout& layout, ShardSource& source, BlockCutter& out) {
+  for (size_t i = 0; i < writes.items.size(); ++i) {
+    const WriteItem& item = writes.items[i];
+    const ItemPlace& place = layout.items[i];
+    if (!place.frame) {
+      out.put(source.object(item.key));
+    } else {
+      out.put(place.frame->head);
+      source.read(item.key, item.box, [&](std::span<const std::byte> run) { out.put(run); });
+      out.put(place.frame->tail);
+    }
+    if (out.position() != place.end_bytes) throw not_as_planned(item, writes.file, place.begin_bytes);
   }
   out.finish();
 }
 
-Proof write_shards(const RankWrites& writes, ShardSource& source, Storage& storage, const Path& directory, const Progress& progress) {
+Proof write_shards(const RankWrites& writes, ShardSource& source, Storage& storage, const Path& directory, const WriteWork& work) {
   if (writes.items.empty()) return {};
+  FileLayout layout;
+  lay_out(writes, source, layout);
+  Throttle throttle(work.most_bytes_per_second);
+  SlabRing ring(slabs_for(work.threads), block_bytes);
   const auto written = [&](int64_t bytes) {
-    if (progress) progress(bytes, writes.file_bytes);
+    if (work.progress) work.progress(bytes, writes.file_bytes);
   };
-  SlabRing ring(least_slabs, block_bytes);
-  BlockFile file(storage.create(below(directory, writes.file)), places_of(writes, source), written);
+  auto out = storage.create(below(directory, writes.file));
+  out->prepare(writes.file_bytes, work.mode);
+  BlockFile file(std::move(out), layout, {.threads = work.threads, .written = written, .throttle = &throttle});
   BlockCutter cutter(ring, true, [&](Block block) { file.take(std::move(block)); });
-  cut_shards(writes, source, cutter);
+  cut_shards(writes, layout, source, cutter);
   const int64_t length_bytes = file.close();
   return {writes.file, length_bytes, file.digests()};
+}
+
+Proof write_shards(const RankWrites& writes, const Described& state, Storage& storage, const Path& directory, const WriteWork& work) {
+  StateShards source(state);
+  return write_shards(writes, source, storage, directory, work);
 }
 
 Bytes encode(const Proof& proof) {

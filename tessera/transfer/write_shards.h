@@ -36,7 +36,7 @@ class ShardSource {
     DType dtype = DType::float32;
     Sizes sizes;
   };
-  // What box `box` of a tensor is.
+  // What box `box` of a tensor is. Asked in the order of the plan.
   virtual Tensor tensor(const std::string& key, int32_t box) const = 0;
   // Gives its bytes to `take` in row-major order, in as many runs as it likes.
   virtual void read(const std::string& key, int32_t box, const std::function<void(std::span<const std::byte>)>& take) = 0;
@@ -47,7 +47,7 @@ class ShardSource {
 // A rank's memory as it was described. Borrows what it is given.
 class StateShards final : public ShardSource {
  public:
-  explicit StateShards(const Described& state) : state_(state) {}
+  explicit StateShards(const Described& state) : state_(state), near_(state.tensors.begin()) {}
   Tensor tensor(const std::string& key, int32_t box) const override;
   void read(const std::string& key, int32_t box, const std::function<void(std::span<const std::byte>)>& take) override;
   Bytes object(const std::string& key) override;
@@ -55,20 +55,28 @@ class StateShards final : public ShardSource {
  private:
   const View& view(const std::string& key, int32_t box) const;
   const Described& state_;
+  // Where the last key was found: plans go through keys in order, so that the next one is here or the one after.
+  mutable std::map<std::string, const TensorLeaf*>::const_iterator near_;
 };
 
 // Told now and then how far the work is: bytes done, bytes in all.
 using Progress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
 
+struct WriteWork {
+  int threads = 1;  // that hash and write
+  WriteMode mode = WriteMode::buffered;
+  int64_t most_bytes_per_second = 0;
+  Progress progress = {};
+};
+
 // Where each item of a plan stands.
-std::vector<ItemPlace> places_of(const RankWrites& writes, const ShardSource& source);
-// The whole file, its checksums left zero: what a BlockFile with these places makes right.
-void cut_shards(const RankWrites& writes, ShardSource& source, BlockCutter& out);
+void lay_out(const RankWrites& writes, const ShardSource& source, FileLayout& layout);
+// The whole file, its checksums left zero: what a BlockFile with this layout makes right.
+void cut_shards(const RankWrites& writes, const FileLayout& layout, ShardSource& source, BlockCutter& out);
 
 // Writes `writes.file` in `directory`. A rank without items writes nothing and proves a file without a name.
-Proof write_shards(const RankWrites& writes, ShardSource& source, Storage& storage, const Path& directory, const Progress& progress = {});
+Proof write_shards(const RankWrites& writes, ShardSource& source, Storage& storage, const Path& directory, const WriteWork& work = {});
 // From a rank's memory.
-Proof write_shards(const RankWrites& writes, const Described& state, Storage& storage, const Path& directory,
-                   const Progress& progress = {});
+Proof write_shards(const RankWrites& writes, const Described& state, Storage& storage, const Path& directory, const WriteWork& work = {});
 
 }  // namespace tessera

@@ -1,0 +1,19 @@
+// tessera/base/background.h: threads that stand back behind the trainer's.
+#pragma once
+
+#include <vector>
+
+namespace tessera {
+
+// What threads in the background may take. The default is a thread like any other.
+struct Background {
+  int niceness = 0;            // 0 to 19: how far they stand back where all cores are wanted (nice(2)); Linux
+  std::vector<int> cpus = {};  // the only cores that they run on; empty: all that the process has; Linux
+};
+
+// Errors  Error(invalid_argument) for a niceness outside 0 to 19 and for cores that this process may not run on.
+void check(const Background& background);
+// For the calling thread, from now on. It cannot be taken back. Where the system refuses, nothing changes.
+void stand_back(const Background& background) noexcept;
+
+}  // namespace tessera

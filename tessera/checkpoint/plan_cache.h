@@ -1,0 +1,36 @@
+// tessera/checkpoint/plan_cache.h: what a rank keeps of the last plan, so that the next save of a state that looks the same needs none.
+// Promises    A plan is used again only where every rank says that it still describes what the plan was made for: the same keys, paths,
+//             dtypes, shapes, boxes and lengths of objects, on as many ranks. Whatever else the cache holds, a save plans afresh.
+// Memory      This rank's list of items; on the leader the whole plan, with the manifest.
+// Threads     Belongs to one rank, and serves one save at a time.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "tessera/base/digest.h"
+#include "tessera/plan/save_plan.h"
+
+namespace tessera {
+
+struct PlanCache {
+  struct Part {
+    Digest shape;  // of this rank's description
+    Digest plan;   // of all ranks' shapes: the plan's name
+    RankWrites writes;
+  };
+  std::optional<Part> mine = {};
+  struct Whole {
+    std::vector<Digest> shapes;  // by rank
+    Digest name;
+    int64_t total_bytes = 0;
+    SavePlan plan;
+    // What ranks that keep their part need not say again when another one's shape changed.
+    std::optional<Digest> table = {};          // of the layouts, where all ranks' are equal
+    std::vector<Description> rank_local = {};  // by rank: objects that the table has not
+  };
+  std::optional<Whole> whole = {};  // on the leader
+};
+
+}  // namespace tessera
