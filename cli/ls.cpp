@@ -115,14 +115,14 @@ Output steps_listed(const Steps& steps, bool as_json) {
 Output ls(const LsOptions& options) {
   const std::string path = plain_path(options.path);
   if (const auto steps = steps_at(path)) {
-    if (options.digest) {
+    if (options.digest || !options.keys.empty()) {
       throw Error({.code = Code::invalid_argument,
-                   .what = "--digest needs one checkpoint, and " + path + " is a root of steps",
+                   .what = (options.digest ? "--digest needs" : "keys need") + (" one checkpoint, and " + path) + " is a root of steps",
                    .hint = "name a step, as in " + path + "/" + steps->names.back()});
     }
     return steps_listed(*steps, options.json);
   }
-  const NamedCheckpoint checkpoint = open_checkpoint(path, {.rank = options.rank});
+  const NamedCheckpoint checkpoint = open_checkpoint(path, {.rank = options.rank, .keys = options.keys});
   return {options.json ? contents_json(checkpoint, options.digest) : contents_table(checkpoint, options.digest)};
 }
 

@@ -39,9 +39,9 @@ Extent extent_of(const Node& node, std::unordered_map<const Node*, Extent>& know
     extent.nodes += part.nodes;
     extent.depth = std::max(extent.depth, part.depth + 1);
   };
-  for (const Node* item : node.items) add(item);
-  for (const Node* item : node.set) add(item);
-  if (node.state) add(node.state);
+  for (const Node* item : node.items()) add(item);
+  for (const Node* item : node.set()) add(item);
+  if (node.state()) add(node.state());
   require(extent.nodes <= 1'000'000'000, "a graph is bounded");
   return known[&node] = extent;
 }

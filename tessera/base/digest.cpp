@@ -2,6 +2,7 @@
 
 #include <isa-l/crc.h>
 #include <xxhash.h>
+#include <zlib.h>
 #if defined(__x86_64__)
 #include <xxh_x86dispatch.h>  // the same hash, by the widest vectors that this processor has
 #endif
@@ -14,6 +15,10 @@ namespace tessera {
 
 uint32_t crc32(std::span<const std::byte> bytes, uint32_t crc) {
   return crc32_gzip_refl(crc, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
+}
+
+uint32_t joined_crc32(uint32_t first, uint32_t second, int64_t second_bytes) {
+  return static_cast<uint32_t>(crc32_combine64(first, second, second_bytes));
 }
 
 namespace {

@@ -13,6 +13,8 @@ namespace tessera {
 
 // Continues from `crc` (0 at the start), so that a large piece can be taken in parts.
 uint32_t crc32(std::span<const std::byte> bytes, uint32_t crc = 0);
+// That of two pieces one after the other, from each one's own and the second's length: so that they can be taken at once.
+uint32_t joined_crc32(uint32_t first, uint32_t second, int64_t second_bytes);
 
 using Digest = std::array<std::byte, 16>;
 Digest digest(std::span<const std::byte> bytes);

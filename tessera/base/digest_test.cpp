@@ -4,6 +4,7 @@
 #include <rapidcheck/gtest.h>
 
 #include <set>
+#include <vector>
 
 #include "tessera/base/bytes.h"
 
@@ -76,6 +77,15 @@ TEST(RandomId, Is32HexadecimalDigitsAndNeverTheSame) {
     ids.insert(id);
   }
   EXPECT_EQ(ids.size(), 100u);
+}
+
+TEST(Crc32, OfTwoPiecesIsThatOfBothTogether) {
+  std::vector<std::byte> bytes(100'003);
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 2654435761U >> 7);
+  for (const size_t cut : {size_t{0}, size_t{1}, size_t{4096}, bytes.size() - 1, bytes.size()}) {
+    const auto first = std::span(bytes).first(cut), second = std::span(bytes).subspan(cut);
+    EXPECT_EQ(joined_crc32(crc32(first), crc32(second), static_cast<int64_t>(second.size())), crc32(bytes));
+  }
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 
 #include "tessera/checkpoint/safetensors_manifest.h"
 #include "tessera/format/dcp.h"
@@ -53,6 +54,52 @@ Opened open_torch_file(const Storage& storage, const Path& path, const OpenOptio
   return {Format::torch_save, std::move(manifest), torch_items(std::move(file), std::move(content))};
 }
 
+Opened open_head(std::shared_ptr<const Storage> storage, const Path& path, Head head, const OpenOptions& options) {
+  Checks checks{.sidecar = options.verify ? head.sidecar : nullptr, .crcs = options.verify, .ours = head.sidecar != nullptr};
+  return {Format::dcp, std::move(head.manifest), archive_items(std::move(storage), path, options.limits, std::move(checks)),
+          std::move(head.sidecar)};
+}
+
+// Leaves the other keys out.
+Opened only(Opened opened, const std::vector<std::string>& keys) {
+  if (keys.empty()) return opened;
+  std::map<std::string, Entry> wanted;
+  for (const std::string& key : keys) {
+    if (wanted.contains(key)) continue;
+    auto entry = opened.manifest.entries.extract(key);
+    if (!entry) throw Error({.code = Code::not_found, .what = "the checkpoint has no key '" + key + "'"});
+    wanted.insert(std::move(entry));
+  }
+  opened.manifest.entries = std::move(wanted);
+  return opened;
+}
+
+Opened open_any(std::shared_ptr<const Storage> storage, const Path& path, const OpenOptions& options) {
+  switch (format_at(*storage, path)) {
+    case Format::dcp: {
+      Head head = options.keys.empty() ? decode_head(read_head(*storage, path, options.limits), options.limits)
+                                       : read_head_of(*storage, path, options.keys, options.limits);
+      return open_head(std::move(storage), path, std::move(head), options);
+    }
+    case Format::dcp_rank_local: {
+      const std::string file = rank_metadata_file(options.rank);
+      const Bytes metadata = read_file(*storage, below(path, file), options.limits.metadata_bytes);
+      Manifest manifest = format::decode_metadata(metadata, options.limits, file);
+      return {Format::dcp_rank_local, std::move(manifest),
+              archive_items(std::move(storage), path, options.limits, {.crcs = options.verify})};
+    }
+    case Format::safetensors: {
+      const bool one = !is_directory(*storage, path);
+      const Path directory = one ? split(path).parent : path;
+      Manifest manifest = one ? safetensors_manifest(*storage, directory, {split(path).name}, false, options.limits)
+                              : safetensors_manifest(*storage, directory, safetensors_files(*storage, directory), true, options.limits);
+      return {Format::safetensors, std::move(manifest), raw_items(std::move(storage), directory)};
+    }
+    case Format::torch_save: return open_torch_file(*storage, path, options);
+  }
+  throw Error({.code = Code::internal, .what = "a format of no kind"});
+}
+
 }  // namespace
 
 const char* name(Format format) {
@@ -88,32 +135,11 @@ Format format_at(const Storage& storage, const Path& path) {
 }
 
 Opened open_with(std::shared_ptr<const Storage> storage, const Path& path, const HeadBytes& bytes, const OpenOptions& options) {
-  Head head = decode_head(bytes, options.limits);
-  Checks checks{.sidecar = options.verify ? head.sidecar : nullptr, .crcs = options.verify, .ours = head.sidecar != nullptr};
-  return {Format::dcp, std::move(head.manifest), archive_items(std::move(storage), path, options.limits, std::move(checks)),
-          std::move(head.sidecar)};
+  return only(open_head(std::move(storage), path, decode_head(bytes, options.limits), options), options.keys);
 }
 
 Opened open_at(std::shared_ptr<const Storage> storage, const Path& path, const OpenOptions& options) {
-  switch (format_at(*storage, path)) {
-    case Format::dcp: return open_with(storage, path, read_head(*storage, path, options.limits), options);
-    case Format::dcp_rank_local: {
-      const std::string file = rank_metadata_file(options.rank);
-      const Bytes metadata = read_file(*storage, below(path, file), options.limits.metadata_bytes);
-      Manifest manifest = format::decode_metadata(metadata, options.limits, file);
-      return {Format::dcp_rank_local, std::move(manifest),
-              archive_items(std::move(storage), path, options.limits, {.crcs = options.verify})};
-    }
-    case Format::safetensors: {
-      const bool one = !is_directory(*storage, path);
-      const Path directory = one ? split(path).parent : path;
-      Manifest manifest = one ? safetensors_manifest(*storage, directory, {split(path).name}, false, options.limits)
-                              : safetensors_manifest(*storage, directory, safetensors_files(*storage, directory), true, options.limits);
-      return {Format::safetensors, std::move(manifest), raw_items(std::move(storage), directory)};
-    }
-    case Format::torch_save: return open_torch_file(*storage, path, options);
-  }
-  throw Error({.code = Code::internal, .what = "a format of no kind"});
+  return only(open_any(std::move(storage), path, options), options.keys);
 }
 
 }  // namespace tessera

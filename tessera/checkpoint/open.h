@@ -10,6 +10,8 @@
 
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "tessera/checkpoint/head.h"
 #include "tessera/format/limits.h"
@@ -27,6 +29,9 @@ struct OpenOptions {
   int rank = 0;  // whose state, where each rank saved for itself
   format::Limits limits = {};
   bool verify = true;  // false trusts the disk: neither digests nor checksums of tensor data are looked at
+  // Nothing but these keys, each of which must be there: Error(not_found) else. Empty takes all. A checkpoint of ours is then opened
+  // through the index of its sidecar, in a time that hardly depends on how much else is in it (head.h, read_head_of).
+  std::vector<std::string> keys = {};
 };
 
 struct Opened {

@@ -6,6 +6,7 @@
 #include "tessera/checkpoint/reclaim.h"
 #include "tessera/format/dcp.h"
 #include "tessera/format/sidecar.h"
+#include "tessera/format/sidecar_index.h"
 
 namespace tessera {
 namespace {
@@ -96,6 +97,7 @@ void publish(const SavePlan& plan, const std::vector<Proof>& proofs, const std::
   format::Sidecar sidecar{.save_id = plan.manifest.save_id,
                           .metadata_bytes = static_cast<int64_t>(metadata.size()),
                           .metadata = digest(metadata),
+                          .metadata_ends = format::digest_of_ends(metadata),
                           .block_bytes = block_bytes,
                           .files = {},
                           .metrics = metrics};
@@ -105,7 +107,9 @@ void publish(const SavePlan& plan, const std::vector<Proof>& proofs, const std::
     if (!plan.ranks[r].items.empty()) sidecar.files[proof.file] = {proof.length_bytes, proof.blocks};
   }
   check_names(plan, storage, staging);
-  write_file(storage, staging, format::sidecar_file, format::encode_sidecar(sidecar));
+  std::vector<std::string> files;
+  for (const auto& [name, digests] : sidecar.files) files.push_back(name);
+  write_file(storage, staging, format::sidecar_file, format::encode_sidecar(sidecar, format::encode_index(plan.manifest, files)));
   write_file(storage, staging, format::metadata_file, metadata);
   storage.sync(staging);
   commit(storage, staging, target, replace, replaces);

@@ -8,6 +8,8 @@
 
 #include "tessera/checkpoint/place.h"
 #include "tessera/format/dcp.h"
+#include "tessera/format/sidecar_index.h"
+#include "tessera/format/sidecar_reader.h"
 #include "tessera/storage/names.h"
 
 namespace tessera {
@@ -231,9 +233,26 @@ void check_without_sidecar(const Storage& storage, const Path& directory, const 
   });
 }
 
+// What readers of a few keys are told (read_head_of) must be what `.metadata` says.
+void check_index(const HeadBytes& head, const Opened& opened) {
+  const MemorySource source(head.sidecar, format::sidecar_file);
+  if (format::SidecarReader::version(source) < 2) return;
+  const format::SidecarReader reader(source);
+  const auto differs = [](const char* what) { return Error({.code = Code::corrupt, .what = what, .file = format::sidecar_file}); };
+  if (reader.head().metadata_ends != format::digest_of_ends(head.metadata)) throw differs("the ends of .metadata are others than it says");
+  if (!reader.has_index()) return;
+  std::vector<std::string> files;
+  for (const auto& [name, digests] : opened.sidecar->files) files.push_back(name);
+  Bytes index(static_cast<size_t>(reader.index().size_bytes()));
+  reader.index().read(0, index);
+  if (index != format::encode_index(opened.manifest, files)) throw differs("its index says other than .metadata");
+}
+
 void check_with_sidecar(const Storage& storage, const Path& directory, const Opened& opened, const HeadBytes& head,
                         const VerifyOptions& options, VerifyReport& report) {
   const Ranges ranges = ranges_of(opened.manifest);
+  const auto indexed = capture([&] { check_index(head, opened); });
+  if (!indexed) report.damage.push_back({indexed.fault});
   const int64_t head_bytes = static_cast<int64_t>(head.metadata.size() + head.sidecar.size());
   report.total_bytes += head_bytes;
   report.verified_bytes += head_bytes;

@@ -118,52 +118,45 @@ StoragePlace ArchiveReader::storage(const std::string& key) const {
 
 std::optional<Sizes> sizes_of(const Node& node) {
   const Node* tuple = &node;
-  if (is_call(node, "torch Size") && node.items[1]->items.size() == 1) tuple = node.items[1]->items[0];
+  if (is_call(node, "torch Size") && node.items()[1]->items().size() == 1) tuple = node.items()[1]->items()[0];
   const bool all_ints =
-      tuple->kind == Kind::tuple && std::ranges::all_of(tuple->items, [](const Node* item) { return item->kind == Kind::integer; });
+      tuple->kind == Kind::tuple && std::ranges::all_of(tuple->items(), [](const Node* item) { return item->kind == Kind::integer; });
   if (!all_ints) return std::nullopt;
   Sizes sizes;
-  sizes.reserve(tuple->items.size());
-  for (const Node* item : tuple->items) sizes.push_back(item->integer);
+  sizes.reserve(tuple->items().size());
+  for (const Node* item : tuple->items()) sizes.push_back(item->integer());
   return sizes;
 }
 
 bool is_call(const Node& node, std::string_view global) {
-  return node.kind == Kind::call && node.items[0]->kind == Kind::global && node.items[0]->text == global && node.set.empty() &&
-         !node.state && !node.altered;
+  return node.kind == Kind::call && node.items()[0]->is_global(global) && node.set().empty() && !node.state() && !node.altered();
 }
 
 bool is_tensor(const Node& node) { return is_call(node, rebuild_v2) || is_call(node, rebuild_v3); }
 
-namespace {
-
-bool is_made(const Node& node) { return node.kind == Kind::call || node.kind == Kind::object; }
-
-}  // namespace
-
 std::string made_by(const Node& node) {
   const Node* at = &node;
-  while (is_made(*at)) at = at->items[0];
-  return at->kind == Kind::global ? at->text : "a value made in an unknown way";
+  while (at->is_made()) at = at->items()[0];
+  return at->kind == Kind::global ? at->global() : "a value made in an unknown way";
 }
 
 StorageId storage_id(const Node& node, const ByteSource& source) {
   const auto fail = [&](const char* what) { return corrupt_at(source, 0, what); };
-  if (node.kind != Kind::persistent || node.items[0]->kind != Kind::tuple) throw fail("a tensor without a storage");
-  const auto& fields = node.items[0]->items;
+  if (node.kind != Kind::persistent || node.items()[0]->kind != Kind::tuple) throw fail("a tensor without a storage");
+  const auto fields = node.items()[0]->items();
   // The legacy form has a sixth field: None, or the part of another storage that this one is.
   if (fields.size() != 5 && !(fields.size() == 6 && fields[5]->kind == Kind::none)) throw fail("a tensor without a storage of its own");
-  if (fields[0]->kind != Kind::text || fields[0]->text != "storage" || fields[1]->kind != Kind::global || fields[2]->kind != Kind::text ||
+  if (fields[0]->kind != Kind::text || fields[0]->text() != "storage" || fields[1]->kind != Kind::global || fields[2]->kind != Kind::text ||
       fields[3]->kind != Kind::text || fields[4]->kind != Kind::integer) {
     throw fail("a storage that is not described as torch does");
   }
-  StorageId id{std::nullopt, fields[2]->text, fields[4]->integer};
-  if (fields[1]->text == untyped_storage) return id;
+  StorageId id{std::nullopt, std::string(fields[2]->text()), fields[4]->integer()};
+  if (fields[1]->is_global(untyped_storage)) return id;
   const auto typed =
-      std::ranges::find(typed_storages, fields[1]->text, [](const TypedStorage& storage) { return std::string(storage.global); });
+      std::ranges::find_if(typed_storages, [&](const TypedStorage& storage) { return fields[1]->is_global(storage.global); });
   if (typed == typed_storages.end())
     throw Error({.code = Code::unsupported,
-                 .what = "the storage class '" + fields[1]->text + "'",
+                 .what = "the storage class '" + fields[1]->global() + "'",
                  .file = source.file(),
                  .offset_bytes = source.origin_bytes()});
   id.dtype = typed->dtype;
@@ -176,15 +169,15 @@ namespace {
 void read_bits(const Node& metadata, TensorItem& tensor, const ByteSource& source) {
   const auto fail = [&](const char* what) { return corrupt_at(source, 0, what); };
   if (metadata.kind != Kind::dict) throw fail("tensor metadata that is no dict");
-  for (size_t i = 0; i + 1 < metadata.items.size(); i += 2) {
-    const Node& name = *metadata.items[i];
-    const Node& bit = *metadata.items[i + 1];
+  for (size_t i = 0; i + 1 < metadata.items().size(); i += 2) {
+    const Node& name = *metadata.items()[i];
+    const Node& bit = *metadata.items()[i + 1];
     if (name.kind != Kind::text || bit.kind != Kind::boolean) throw fail("tensor metadata that is not torch's");
-    if (name.text == "conj") tensor.conjugate = bit.boolean;
-    else if (name.text == "neg") tensor.negative = bit.boolean;
+    if (name.text() == "conj") tensor.conjugate = bit.boolean();
+    else if (name.text() == "neg") tensor.negative = bit.boolean();
     else
       throw Error({.code = Code::unsupported,
-                   .what = "the tensor metadata '" + name.text + "'",
+                   .what = "the tensor metadata '" + std::string(name.text()) + "'",
                    .file = source.file(),
                    .offset_bytes = source.origin_bytes()});
   }
@@ -213,24 +206,24 @@ TensorItem tensor_of(const Node& node, const Storages& storages) {
   const ByteSource& source = storages.source();
   const auto fail = [&](const char* what) { return corrupt_at(source, 0, what); };
   if (!is_tensor(node)) {
-    const std::string what = is_made(node) ? "a tensor built by '" + made_by(node) + "'" : "an item that is no tensor";
+    const std::string what = node.is_made() ? "a tensor built by '" + made_by(node) + "'" : "an item that is no tensor";
     throw Error({.code = Code::unsupported, .what = what, .file = source.file(), .offset_bytes = source.origin_bytes()});
   }
-  const bool v3 = node.items[0]->text == rebuild_v3;
-  const auto& arguments = node.items[1]->items;
+  const bool v3 = node.items()[0]->is_global(rebuild_v3);
+  const auto arguments = node.items()[1]->items();
   const size_t fixed = v3 ? 7 : 6;
   if (arguments.size() != fixed && arguments.size() != fixed + 1) throw fail("a tensor of too many or too few arguments");
   if (arguments[1]->kind != Kind::integer || arguments[4]->kind != Kind::boolean) throw fail("a tensor whose arguments are not torch's");
   const Node& hooks = *arguments[5];
-  if (!is_call(hooks, ordered_dict) || !hooks.items[1]->items.empty()) throw fail("a tensor with hooks");
+  if (!is_call(hooks, ordered_dict) || !hooks.items()[1]->items().empty()) throw fail("a tensor with hooks");
   const StorageId id = storage_id(*arguments[0], source);
   TensorItem tensor;
   if (v3) {
-    if (arguments[6]->kind != Kind::global || !arguments[6]->text.starts_with("torch ")) throw fail("a tensor whose dtype is no dtype");
-    const auto dtype = dtype_named(std::string_view(arguments[6]->text).substr(6));
+    if (arguments[6]->module() != "torch") throw fail("a tensor whose dtype is no dtype");
+    const auto dtype = dtype_named(arguments[6]->name());
     if (!dtype)
       throw Error({.code = Code::unsupported,
-                   .what = "the dtype '" + arguments[6]->text + "'",
+                   .what = "the dtype '" + arguments[6]->global() + "'",
                    .file = source.file(),
                    .offset_bytes = source.origin_bytes()});
     tensor.dtype = *dtype;
@@ -249,7 +242,7 @@ TensorItem tensor_of(const Node& node, const Storages& storages) {
   if (id.numel < 0) throw fail("a storage of negative size");
   if (v3 && id.numel % each) throw fail("a storage that ends within an element");
   const int64_t numel = v3 ? id.numel / each : id.numel;
-  const int64_t storage_offset = arguments[1]->integer;
+  const int64_t storage_offset = arguments[1]->integer();
   check_strides(tensor, storage_offset, numel, source);
   const StoragePlace place = storages.storage(id.key);
   if (place.size_bytes != checked_multiply(numel, each)) throw fail("a storage that is not as long as its tensor says");

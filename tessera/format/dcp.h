@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "tessera/base/bytes.h"
 #include "tessera/format/limits.h"
@@ -22,5 +23,9 @@ Manifest decode_metadata(std::span<const std::byte> bytes, const Limits& limits 
 // "tessera/<writer_version> <save_id>" (BINUNICODE, POP), which stock's pickle.load drops. An entry without a path gets its key as path.
 // Errors  Error(invalid_argument) for keys and paths that could not be read again: no UTF-8, not those of one nesting.
 Bytes encode_metadata(const Manifest& manifest);
+// Makes what encode_metadata() gave for one save that of another, which writes the same into the same places: O(1) where the ids are of one
+// length.
+// Errors  Error(invalid_argument) for metadata without a save id, and for an id that is no UTF-8.
+void set_save_id(Bytes& metadata, const std::string& save_id);
 
 }  // namespace tessera::format

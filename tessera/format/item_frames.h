@@ -16,8 +16,9 @@ class ItemFrames {
  public:
   const ItemFrame& of(DType dtype, const Sizes& sizes) {
     if (last_ && last_->first.first == dtype && last_->first.second == sizes) return last_->second;
-    const auto [found, fresh] = frames_.try_emplace(Shape(dtype, sizes));
-    if (fresh) found->second = item_frame(dtype, sizes);
+    const Shape shape(dtype, sizes);
+    auto found = frames_.find(shape);
+    if (found == frames_.end()) found = frames_.emplace(shape, item_frame(dtype, sizes)).first;
     last_ = &*found;
     return last_->second;
   }

@@ -8,6 +8,7 @@
 #include "tessera/format/dcp.h"
 #include "tessera/format/pickle.h"
 #include "tessera/format/pickle_writer.h"
+#include "tessera/layout/random_layouts.h"
 
 namespace tessera::format {
 namespace {
@@ -198,6 +199,31 @@ TEST(Metadata, RefusesToWriteWhatItWouldNotRead) {
   manifest = one_tensor();
   manifest.entries["w"].path = KeyPath(101, "x");
   EXPECT_THROW(encode_metadata(manifest), Error);
+}
+
+RC_GTEST_PROP(Metadata, OfOneSaveBecomesThatOfAnother, ()) {
+  const auto any_id = [] { return std::string(*uniform<size_t>(0, 300), *rc::gen::element('a', 'b')); };
+  Manifest manifest = one_tensor();
+  manifest.writer_version = *rc::gen::element(0, 1);
+  manifest.save_id = any_id();
+  Bytes metadata = encode_metadata(manifest);
+  manifest.save_id = any_id();
+  set_save_id(metadata, manifest.save_id);
+  RC_ASSERT(metadata == encode_metadata(manifest));
+}
+
+TEST(Metadata, ThatNamesNoSaveIsNotGivenAnother) {
+  Bytes stock = encode_metadata(one_tensor());
+  EXPECT_THROW(set_save_id(stock, "id"), Error);
+  Manifest ours = one_tensor();
+  ours.writer_version = 1;
+  Bytes metadata = encode_metadata(ours);
+  EXPECT_THROW(set_save_id(metadata, "caf\xff"), Error) << "no UTF-8";
+  EXPECT_EQ(metadata, encode_metadata(ours));
+  for (size_t size = 0; size < 12; ++size) {
+    Bytes cut(metadata.begin(), metadata.begin() + static_cast<std::ptrdiff_t>(size));
+    EXPECT_THROW(set_save_id(cut, "id"), Error) << size;
+  }
 }
 
 TEST(Metadata, ReadsWhatAWriterMayLeaveOut) {

@@ -1,10 +1,13 @@
 #include "tessera/format/pickle.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <limits>
 #include <unordered_map>
+#include <vector>
 
+#include "tessera/base/large_pages.h"
 #include "tessera/format/python_long.h"
 #include "tessera/format/utf8.h"
 
@@ -14,15 +17,54 @@ namespace {
 constexpr int64_t nodes_at_least = 1'000'000;   // what any pickle may stand for, and
 constexpr int64_t nodes_per_byte = 16;          // what each byte of it adds: far above stock's sharing, far below a bomb
 constexpr int64_t text_bytes_per_node = 32;
+constexpr int deepest = 1000;  // the graph is walked by recursion
+constexpr size_t most_children = std::numeric_limits<uint32_t>::max();
+constexpr size_t least_arena_bytes = 1024;
+constexpr size_t most_first_arena_bytes = size_t{16} << 20;
+
+// What the memo holds, by index. Picklers count up from 0, which makes a list of it; whatever else a file says costs no more than it holds.
+class Memo {
+ public:
+  void set(uint32_t index, Node* node) {
+    if (index < in_order_.size()) {
+      in_order_[index] = node;
+    } else if (index == in_order_.size()) {
+      in_order_.push_back(node);
+      if (!others_.empty()) others_.erase(index);
+    } else {
+      others_[index] = node;
+    }
+  }
+  // Null where nothing was set.
+  Node* find(uint32_t index) const {
+    if (index < in_order_.size()) return in_order_[index];
+    const auto found = others_.find(index);
+    return found == others_.end() ? nullptr : found->second;
+  }
+  size_t size() const { return in_order_.size() + others_.size(); }
+
+ private:
+  std::vector<Node*> in_order_;
+  std::unordered_map<uint32_t, Node*> others_;
+};
 
 }  // namespace
 
-// The stack machine. Nodes live in the Pickle's deque, so that pointers to them stay good.
+bool Node::is_global(std::string_view spelling) const {
+  const size_t space = module().size();
+  return kind == Kind::global && spelling.size() == space + 1 + name().size() && spelling[space] == ' ' && spelling.starts_with(module()) &&
+         spelling.ends_with(name());
+}
+
+// The stack machine. Nodes and their lists of children lie in the Pickle's arena and stay where they are.
 class PickleMachine {
  public:
   PickleMachine(Pickle& pickle, std::span<const std::byte> bytes, const PickleLimits& limits, std::string file, int64_t origin_bytes)
       : pickle_(pickle), bytes_(bytes), limits_(limits), file_(std::move(file)), origin_(origin_bytes) {
     limits_.nodes = std::min(limits.nodes, nodes_at_least + nodes_per_byte * static_cast<int64_t>(bytes.size()));
+    limits_.depth = std::min(limits.depth, deepest);
+    pickle.memory_ = std::make_unique<std::pmr::monotonic_buffer_resource>(
+        std::clamp(bytes.size() * 8, least_arena_bytes, most_first_arena_bytes), &large_pages());
   }
 
   void run() {
@@ -56,30 +98,78 @@ class PickleMachine {
     std::memcpy(&value, take(sizeof value).data(), sizeof value);
     return value;
   }
-  std::string text(uint64_t count) {
-    std::string value(as_text(take(count)));
+  std::string_view text(uint64_t count) {
+    const std::string_view value = as_text(take(count));
     if (!is_text(value)) fail("a string that is not UTF-8");
     return value;
   }
-  std::string line() {
+  std::string_view line() {
     const auto rest = as_text(bytes_.subspan(at_));
     const size_t length = rest.find('\n');
     if (length == std::string_view::npos) fail("the pickle ends early");
-    std::string value = text(length);
+    const std::string_view value = text(length);
     ++at_;
     return value;
   }
 
-  Node& make(Kind kind) {
-    // Each opcode makes at most one node, so their number is bounded by the input; this bounds it by choice.
-    if (static_cast<int64_t>(pickle_.nodes_.size()) >= limits_.nodes) fail("a pickle of too many values", Code::limit);
-    return pickle_.nodes_.emplace_back(Node{.kind = kind});
+  template <class T>
+  T* allocate(size_t count) {
+    return static_cast<T*>(pickle_.memory_->allocate(count * sizeof(T), alignof(T)));
   }
-  Node& push(Kind kind) {
+  Node& make(Kind kind) {
+    // Each opcode makes at most three nodes, so their number is bounded by the input; this bounds it by choice.
+    if (++made_ > limits_.nodes) fail("a pickle of too many values", Code::limit);
+    Node& node = *new (allocate<Node>(1)) Node;
+    node.kind = kind;
+    return node;
+  }
+  Node& make_text(Kind kind, std::string_view text) {
+    if (text.size() > most_children) fail("a string of 4 GiB or more", Code::limit);
     Node& node = make(kind);
+    node.is_.text = text.data();
+    node.count_ = static_cast<uint32_t>(text.size());
+    return node;
+  }
+  Node& push(Node& node) {
     stack_.push_back(&node);
     return node;
   }
+  Node& push(Kind kind) { return push(make(kind)); }
+  void push_integer(int64_t value) { push(Kind::integer).is_.integer = value; }
+  // Half of all values are one of a few: these are shared, as in Python.
+  void push_small(uint8_t value) {
+    Node*& known = small_[value];
+    if (!known) {
+      known = &make(Kind::integer);
+      known->is_.integer = value;
+    }
+    stack_.push_back(known);
+  }
+  void push_empty_tuple() {
+    if (!empty_tuple_) empty_tuple_ = &make(Kind::tuple);
+    stack_.push_back(empty_tuple_);
+  }
+
+  // Children are copied behind those that the node has. Lists grow by doubling; what they leave behind stays in the arena.
+  void add_children(Node& node, std::span<Node* const> children) {
+    if (children.empty()) return;
+    const size_t before = node.count_;
+    const size_t after = before + children.size();
+    if (after > most_children) fail("a pickle of too many values", Code::limit);
+    Node** into = node.is_.near;
+    if (after > 2) {
+      if (before <= 2 || after > node.is_.far.capacity) {
+        const size_t capacity = before == 0 ? after : std::max(after, 2 * before);
+        Node** const larger = allocate<Node*>(capacity);
+        std::ranges::copy(node.children(), larger);
+        node.is_.far = {larger, capacity};
+      }
+      into = node.is_.far.items;
+    }
+    std::ranges::copy(children, into + before);
+    node.count_ = static_cast<uint32_t>(after);
+  }
+
   size_t floor() const { return marks_.empty() ? 0 : marks_.back(); }
   Node* pop() {
     if (stack_.size() <= floor()) fail("an empty stack");
@@ -91,9 +181,10 @@ class PickleMachine {
     if (stack_.size() <= floor()) fail("an empty stack");
     return *stack_.back();
   }
-  std::vector<const Node*> pop_to_mark() {
+  // What stands above the last mark, for as long as nothing is pushed.
+  std::span<Node* const> pop_to_mark() {
     if (marks_.empty()) fail("no mark on the stack");
-    std::vector<const Node*> items(stack_.begin() + static_cast<std::ptrdiff_t>(marks_.back()), stack_.end());
+    const auto items = std::span<Node* const>(stack_).subspan(marks_.back());
     stack_.resize(marks_.back());
     marks_.pop_back();
     return items;
@@ -109,7 +200,7 @@ class PickleMachine {
     if (peek() != 'X') return;
     const size_t begin = at_;
     opcode_at_ = at_++;
-    const std::string tag = text(number<uint32_t>());
+    const std::string_view tag = text(number<uint32_t>());
     if (peek() == '0') {
       pickle_.marker_ = tag;
       ++at_;
@@ -137,37 +228,28 @@ class PickleMachine {
       case '.': stopped_ = true; break;
       case '(': marks_.push_back(stack_.size()); break;
       case 'N': push(Kind::none); break;
-      case 0x88: push(Kind::boolean).boolean = true; break;
+      case 0x88: push(Kind::boolean).is_.integer = 1; break;
       case 0x89: push(Kind::boolean); break;
-      case 'K': push(Kind::integer).integer = number<uint8_t>(); break;
-      case 'M': push(Kind::integer).integer = number<uint16_t>(); break;
-      case 'J': push(Kind::integer).integer = number<int32_t>(); break;
+      case 'K': push_small(number<uint8_t>()); break;
+      case 'M': push_integer(number<uint16_t>()); break;
+      case 'J': push_integer(number<int32_t>()); break;
       case 0x8a: push_long(number<uint8_t>()); break;
       case 0x8b: push_long(number<uint32_t>()); break;
-      case 'G': push(Kind::real).real = std::bit_cast<double>(__builtin_bswap64(number<uint64_t>())); break;
+      case 'G': push(Kind::real).is_.real = std::bit_cast<double>(__builtin_bswap64(number<uint64_t>())); break;
       case 'X': push_text(Kind::text, number<uint32_t>()); break;
       case 0x8c: push_text(Kind::text, number<uint8_t>()); break;
       case 'C': push_text(Kind::bytes, number<uint8_t>()); break;
       case 'B': push_text(Kind::bytes, number<uint32_t>()); break;
-      case ')': push(Kind::tuple); break;
+      case ')': push_empty_tuple(); break;
       case ']': push(Kind::list); break;
       case '}': push(Kind::dict); break;
-      case 0x85: push_tuple(1); break;
-      case 0x86: push_tuple(2); break;
-      case 0x87: push_tuple(3); break;
-      case 't': {
-        auto items = pop_to_mark();
-        push(Kind::tuple).items = std::move(items);
-        break;
-      }
-      case 'a': append({pop()}); break;
+      case 0x85: push_tuple(pop_last(1)); break;
+      case 0x86: push_tuple(pop_last(2)); break;
+      case 0x87: push_tuple(pop_last(3)); break;
+      case 't': push_tuple(pop_to_mark()); break;
+      case 'a': append(pop_last(1)); break;
       case 'e': append(pop_to_mark()); break;
-      case 's': {
-        const Node* value = pop();
-        const Node* key = pop();
-        set_items({key, value});
-        break;
-      }
+      case 's': set_items(pop_last(2)); break;
       case 'u': set_items(pop_to_mark()); break;
       case 'c': push_global(); break;
       case 0x93: push_stack_global(); break;
@@ -176,27 +258,22 @@ class PickleMachine {
       case 'b': build(); break;
       case 'Q': {
         if (!limits_.persistent_ids) fail("a persistent id, which metadata never has", Code::unsupported);
-        const Node* id = pop();
-        push(Kind::persistent).items = {id};
+        const auto id = pop_last(1);
+        Node& reference = make(Kind::persistent);
+        add_children(reference, id);
+        push(reference);
         break;
       }
-      case 0x94: {
-        const auto next = static_cast<uint32_t>(memo_.size());
-        memo_[next] = &top();
-        break;
-      }
-      case 'q': memo_[number<uint8_t>()] = &top(); break;
-      case 'r': memo_[number<uint32_t>()] = &top(); break;
+      case 0x94: memo_.set(static_cast<uint32_t>(memo_.size()), &top()); break;
+      case 'q': memo_.set(number<uint8_t>(), &top()); break;
+      case 'r': memo_.set(number<uint32_t>(), &top()); break;
       case 'h': push_memo(number<uint8_t>()); break;
       case 'j': push_memo(number<uint32_t>()); break;
       default: fail("pickle opcode " + std::to_string(code) + ", which no checkpoint uses", Code::unsupported);
     }
   }
 
-  void push_text(Kind kind, uint64_t count) {
-    std::string value = kind == Kind::text ? text(count) : std::string(as_text(take(count)));
-    push(kind).text = std::move(value);
-  }
+  void push_text(Kind kind, uint64_t count) { push(make_text(kind, kind == Kind::text ? text(count) : as_text(take(count)))); }
   void push_long(uint64_t count) {
     if (count > longest_integer_bytes) fail("an integer of too many digits", Code::limit);
     auto bytes = take(count);
@@ -211,105 +288,136 @@ class PickleMachine {
       std::copy(bytes.begin(), bytes.end(), reinterpret_cast<std::byte*>(&value));
       const int unused = static_cast<int>(8 * (sizeof value - bytes.size()));
       // Shifting up and down again carries the sign of the highest byte.
-      push(Kind::integer).integer = bytes.empty() ? 0 : static_cast<int64_t>(static_cast<uint64_t>(value) << unused) >> unused;
+      push_integer(bytes.empty() ? 0 : static_cast<int64_t>(static_cast<uint64_t>(value) << unused) >> unused);
     } else {
       push_big(bytes);
     }
   }
   void push_big(std::span<const std::byte> bytes) {
     const std::string decimal = decimal_of_long(bytes);
-    push(Kind::big_integer).text = decimal;
+    char* const kept = allocate<char>(decimal.size());
+    std::ranges::copy(decimal, kept);
+    push(make_text(Kind::big_integer, {kept, decimal.size()}));
   }
-  void push_tuple(size_t count) {
-    std::vector<const Node*> items(count);
-    for (size_t i = count; i > 0; --i) items[i - 1] = pop();
-    push(Kind::tuple).items = std::move(items);
+
+  // The last so many, above the mark, for as long as nothing is pushed.
+  std::span<Node* const> pop_last(size_t count) {
+    if (stack_.size() < floor() + count) fail("an empty stack");
+    const auto items = std::span<Node* const>(stack_).last(count);
+    stack_.resize(stack_.size() - count);
+    return items;
   }
-  void append(const std::vector<const Node*>& items) {
+  void push_tuple(std::span<Node* const> items) {
+    if (items.empty()) return push_empty_tuple();
+    Node& tuple = make(Kind::tuple);
+    add_children(tuple, items);
+    push(tuple);
+  }
+  void append(std::span<Node* const> items) {
     Node& list = top();
-    if (is_made(list)) return alter(list);
+    if (list.is_made()) return alter(list);
     if (list.kind != Kind::list) fail("items appended to what is no list");
-    list.items.insert(list.items.end(), items.begin(), items.end());
+    add_children(list, items);
   }
-  void set_items(const std::vector<const Node*>& items) {
+  void set_items(std::span<Node* const> items) {
     Node& target = top();
     if (items.size() % 2) fail("a key without a value");
     if (target.kind == Kind::object) return alter(target);
     if (target.kind != Kind::dict && target.kind != Kind::call) fail("items set on what is no dict");
-    auto& into = target.kind == Kind::dict ? target.items : target.set;
-    into.insert(into.end(), items.begin(), items.end());
+    add_children(target.kind == Kind::dict ? target : set_of(target), items);
+  }
+  // The dict that stands for what was set on the result of a call: its third child.
+  Node& set_of(Node& call) {
+    if (call.count_ == 2) {
+      Node* const set = &make(Kind::dict);
+      add_children(call, {&set, 1});
+    }
+    return *call.children()[2];
   }
   void push_global() {
-    std::string module = line();
-    std::string name = line();
-    push(Kind::global).text = module + " " + name;
+    Node& module = make_text(Kind::text, line());
+    Node& name = make_text(Kind::text, line());
+    push_global_of(module, name);
   }
   void push_stack_global() {
-    const Node* name = pop();
-    const Node* module = pop();
-    if (name->kind != Kind::text || module->kind != Kind::text) fail("a global whose name is no string");
-    push(Kind::global).text = module->text + " " + name->text;
+    const auto parts = pop_last(2);
+    if (parts[0]->kind != Kind::text || parts[1]->kind != Kind::text) fail("a global whose name is no string");
+    push_global_of(*parts[0], *parts[1]);
+  }
+  void push_global_of(Node& module, Node& name) {
+    Node& global = push(Kind::global);
+    global.is_.near[0] = &module;
+    global.is_.near[1] = &name;
   }
   void push_call(Kind kind) {
-    const Node* arguments = pop();
-    const Node* callee = pop();
-    if (callee->kind != Kind::global && !is_made(*callee)) fail("a call of what is no global");
-    if (arguments->kind != Kind::tuple) fail("a call whose arguments are no tuple");
-    push(kind).items = {callee, arguments};
+    const auto parts = pop_last(2);
+    if (parts[0]->kind != Kind::global && !parts[0]->is_made()) fail("a call of what is no global");
+    if (parts[1]->kind != Kind::tuple) fail("a call whose arguments are no tuple");
+    Node& made = make(kind);
+    add_children(made, parts);
+    push(made);
   }
   void build() {
-    const Node* state = pop();
+    Node* const state = pop();
     Node& object = top();
-    if (!is_made(object)) fail("a state for what takes none");
-    if (object.state) return alter(object);
-    object.state = state;
+    if (!object.is_made()) fail("a state for what takes none");
+    if (object.state_) return alter(object);
+    object.state_ = state;
   }
-  static bool is_made(const Node& node) { return node.kind == Kind::call || node.kind == Kind::object; }
   // As a deque or an object of a class with __reduce__ has it: whoever reads the graph then knows that there is more to it.
-  static void alter(Node& made) { made.altered = true; }
+  static void alter(Node& made) { made.altered_ = true; }
   void push_memo(uint32_t index) {
-    const auto found = memo_.find(index);
-    if (found == memo_.end()) fail("a memo entry that was never set");
-    stack_.push_back(found->second);
+    Node* const known = memo_.find(index);
+    if (!known) fail("a memo entry that was never set");
+    stack_.push_back(known);
   }
 
-  // Refuses cycles, and measures depth and size with shared parts counted each time they occur.
-  void check_shape() {
-    struct Measure {
-      int height = 0;      // 0 while being measured
-      int64_t weight = 0;  // its depth while being measured
-    };
-    std::unordered_map<const Node*, Measure> measured;
-    // `made_at` is the depth of the innermost call or object on the way here.
-    const auto measure = [&](auto& self, const Node* node, int depth, int made_at) -> Measure {
-      if (depth > limits_.depth) fail("values nested too deeply", Code::limit);
-      const bool leaf = node->items.empty() && node->set.empty() && !node->state;
-      if (leaf) return {1, 1 + static_cast<int64_t>(node->text.size()) / text_bytes_per_node};
-      if (is_made(*node)) made_at = depth;
-      const auto [found, fresh] = measured.try_emplace(node, Measure{0, depth});
-      if (!fresh) {
-        if (found->second.height == 0) {
-          if (!limits_.cycles || made_at < found->second.weight) fail("a value that contains itself");
-          pickle_.is_cyclic_ = true;
-          return {1, 1};
-        }
-        if (depth + found->second.height - 1 > limits_.depth) fail("values nested too deeply", Code::limit);
-        return found->second;
-      }
-      Measure sum{1, 1};
-      const auto add = [&](const Node* child) {
-        const Measure inner = self(self, child, depth + 1, made_at);
-        sum.height = std::max(sum.height, inner.height + 1);
-        sum.weight += inner.weight;
-        if (sum.weight > limits_.nodes) fail("a pickle of too many values", Code::limit);
-      };
-      for (const Node* child : node->items) add(child);
-      for (const Node* child : node->set) add(child);
-      if (node->state) add(node->state);
-      measured[node] = sum;
-      return sum;
-    };
-    measure(measure, pickle_.root_, 1, 0);
+  // ---- The shape: depth and size, shared parts counted each time they occur
+
+  template <class Work>
+  static void for_each_child(const Node& node, Work work) {
+    for (Node* child : node.own_children()) work(*child);
+    for (Node* child : node.set_children()) work(*child);
+    if (node.state_) work(*node.state_);
+  }
+
+  // Refuses cycles, and what is too deep or too large.
+  void check_shape() { measure(*pickle_.root_, 1, 0); }
+
+  struct Measure {
+    int height = 0;
+    int64_t weight = 0;
+  };
+  // Of a node at `depth`; `made_at` is the depth of the innermost call or object on the way there.
+  Measure measure(Node& node, int depth, int made_at) {
+    if (depth > limits_.depth) fail("values nested too deeply", Code::limit);
+    if (node.kind < Kind::tuple) return {1, leaf_weight(node)};
+    if (node.is_made()) made_at = depth;
+    if (node.height_ > 0) {
+      if (depth + node.height_ - 1 > limits_.depth) fail("values nested too deeply", Code::limit);
+      return {node.height_, node.weight_};
+    }
+    if (node.weight_ > 0) {  // being measured, at that depth
+      if (!limits_.cycles || made_at < node.weight_) fail("a value that contains itself");
+      pickle_.is_cyclic_ = true;
+      return {1, 1};
+    }
+    node.weight_ = depth;
+    Measure sum{1, 1};
+    for_each_child(node, [&](Node& child) {
+      const Measure inner = measure(child, depth + 1, made_at);
+      sum.height = std::max(sum.height, inner.height + 1);
+      sum.weight += inner.weight;
+      if (sum.weight > limits_.nodes) fail("a pickle of too many values", Code::limit);
+    });
+    node.height_ = static_cast<uint16_t>(sum.height);
+    node.weight_ = sum.weight;
+    return sum;
+  }
+  static int64_t leaf_weight(const Node& leaf) {
+    if (leaf.kind <= Kind::integer) return 1;
+    const size_t bytes = leaf.kind == Kind::global ? leaf.module().size() + leaf.name().size() : leaf.text().size();
+    return 1 + static_cast<int64_t>(bytes) / text_bytes_per_node;
   }
 
   Pickle& pickle_;
@@ -321,13 +429,20 @@ class PickleMachine {
   size_t opcode_at_ = 0;
   size_t frame_end_ = 0;  // 0 outside a frame
   bool stopped_ = false;
+  int64_t made_ = 0;
   std::vector<Node*> stack_;
   std::vector<size_t> marks_;
-  std::unordered_map<uint32_t, Node*> memo_;
+  Memo memo_;
+  std::array<Node*, 256> small_{};
+  Node* empty_tuple_ = nullptr;
 };
 
 Pickle::Pickle(std::span<const std::byte> bytes, const PickleLimits& limits, std::string file, int64_t origin_bytes) {
   PickleMachine(*this, bytes, limits, std::move(file), origin_bytes).run();
+}
+
+Pickle::Pickle(Bytes&& bytes, const PickleLimits& limits, std::string file, int64_t origin_bytes) : kept_(std::move(bytes)) {
+  PickleMachine(*this, kept_, limits, std::move(file), origin_bytes).run();
 }
 
 }  // namespace tessera::format

@@ -3,15 +3,16 @@
 // Source      CPython's pickletools for the opcodes; those that torch.save and torch.distributed.checkpoint write, and no others.
 // Checks      One object, then STOP at the last byte; every length against what is left; strings are UTF-8 (lone surrogates
 //             allowed, as Python writes them); no node contains itself; depth and size, shared parts counted each time, are limited.
+// Memory      Text is not copied: nodes borrow the pickle's bytes, and live as long as their Pickle.
 // Errors      Error(corrupt), Error(unsupported) for an opcode outside the list, Error(limit); each with the byte's offset.
 #pragma once
 
 #include <cstdint>
-#include <deque>
-#include <optional>
+#include <memory>
+#include <memory_resource>
 #include <span>
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include "tessera/base/bytes.h"
 
@@ -21,40 +22,87 @@ struct PickleLimits {
   // Shared ones counted each time they are used, and one more for every 32 bytes of text. Whatever is set here, no more than a million
   // and 16 for each byte of the pickle, so that a reader of the graph does work in proportion to the file.
   int64_t nodes = 200'000'000;
-  int depth = 100;
+  int depth = 100;              // no more than 1,000, whatever is set here
   bool persistent_ids = false;  // as torch.save refers to storages
   bool more = false;            // bytes may follow the pickle: size_bytes() says where it ends
   bool cycles = false;  // an object may contain itself, as those of a user's classes do; who reads the graph must ask is_cyclic()
 };
 
-struct Node {
-  enum class Kind : uint8_t { none, boolean, integer, big_integer, real, text, bytes, tuple, list, dict, global, call, object, persistent };
+// A value, of 40 bytes: a file of a million records has some ten million of these.
+class Node {
+ public:
+  enum class Kind : uint8_t { none, boolean, integer, big_integer, real, text, bytes, global, tuple, list, dict, call, object, persistent };
+  using Items = std::span<const Node* const>;
+
   Kind kind = Kind::none;
-  bool boolean = false;
-  int64_t integer = 0;
-  double real = 0;
-  std::string text;  // text; bytes; a big integer in decimal; a global as "module name"
-  std::vector<const Node*> items;  // tuple, list; dict: key, value, key, value…; call and object: callee, arguments; persistent: its id
-  std::vector<const Node*> set;  // call: what SETITEMS added to the result, as in a dict
-  const Node* state = nullptr;  // call, object: what BUILD gave it
-  bool altered = false;  // call, object: something else was done to the result, which is not kept: no plain value is like that
+
+  bool boolean() const { return kind == Kind::boolean && is_.integer != 0; }
+  int64_t integer() const { return kind == Kind::integer ? is_.integer : 0; }
+  double real() const { return kind == Kind::real ? is_.real : 0; }
+  // Of text and bytes; a big integer in decimal. Empty for all others, as what follows is for kinds that have none.
+  std::string_view text() const { return is_text() ? std::string_view(is_.text, count_) : std::string_view(); }
+  // Tuple, list; dict: key, value, key, value…; call and object: callee, arguments; persistent: its id.
+  Items items() const { return own_children(); }
+  // Call: what SETITEMS added to the result, as in a dict.
+  Items set() const { return set_children(); }
+  // Call, object: what BUILD gave it; else null.
+  const Node* state() const { return state_; }
+  // Call, object: something else was done to the result, which is not kept: no plain value is like that.
+  bool altered() const { return altered_; }
+  bool is_made() const { return kind == Kind::call || kind == Kind::object; }
+
+  // Of a global: "torch" and "Size".
+  std::string_view module() const { return kind == Kind::global ? is_.near[0]->text() : std::string_view(); }
+  std::string_view name() const { return kind == Kind::global ? is_.near[1]->text() : std::string_view(); }
+  // True for the global of that spelling: "torch Size".
+  bool is_global(std::string_view spelling) const;
+  // The spelling of a global: for messages.
+  std::string global() const { return std::string(module()) + " " + std::string(name()); }
+
+ private:
+  friend class PickleMachine;
+  bool is_text() const { return kind == Kind::text || kind == Kind::bytes || kind == Kind::big_integer; }
+  using Children = std::span<Node* const>;
+  Children children() const { return {count_ <= 2 ? is_.near : is_.far.items, count_}; }
+  Children own_children() const { return kind < Kind::tuple ? Children() : children().first(is_made() ? 2 : count_); }
+  // A call to which something was set has a dict of it as its third child.
+  Children set_children() const { return is_made() && count_ == 3 ? children()[2]->own_children() : Children(); }
+
+  bool altered_ = false;
+  uint16_t height_ = 0;  // levels from here down, once measured
+  uint32_t count_ = 0;   // bytes of text, or children
+  union {
+    int64_t integer;
+    double real;
+    const char* text;
+    Node* near[2];  // up to two children
+    struct {
+      Node** items;
+      size_t capacity;
+    } far;  // more
+  } is_ = {};
+  Node* state_ = nullptr;
+  int64_t weight_ = 0;  // nodes from here down, once measured; the depth while being measured; 0 before
 };
 
 class Pickle {
  public:
-  // `file` and `origin_bytes` say in errors where the first byte is.
+  // `file` and `origin_bytes` say in errors where the first byte is. The bytes must outlive the Pickle.
   explicit Pickle(std::span<const std::byte> bytes, const PickleLimits& limits = {}, std::string file = {}, int64_t origin_bytes = 0);
+  // The same of bytes that it keeps.
+  explicit Pickle(Bytes&& bytes, const PickleLimits& limits = {}, std::string file = {}, int64_t origin_bytes = 0);
   const Node& root() const { return *root_; }
   // The string that a tessera writer puts first and that pickle.load drops; empty if there is none.
-  const std::string& marker() const { return marker_; }
+  std::string_view marker() const { return marker_; }
   bool is_cyclic() const { return is_cyclic_; }
   int64_t size_bytes() const { return size_bytes_; }
 
  private:
   friend class PickleMachine;
-  std::deque<Node> nodes_;
-  const Node* root_ = nullptr;
-  std::string marker_;
+  Bytes kept_;
+  std::unique_ptr<std::pmr::monotonic_buffer_resource> memory_;  // of the nodes
+  Node* root_ = nullptr;
+  std::string_view marker_;
   bool is_cyclic_ = false;
   int64_t size_bytes_ = 0;
 };

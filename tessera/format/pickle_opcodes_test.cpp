@@ -47,22 +47,23 @@ std::string shown(const Items& items, size_t begin = 0) {
 std::string shown(const Node& node) {
   switch (node.kind) {
     case Kind::none: return "None";
-    case Kind::boolean: return node.boolean ? "True" : "False";
-    case Kind::integer: return std::to_string(node.integer);
-    case Kind::big_integer: return node.text + "L";
-    case Kind::real: return std::to_string(node.real);
-    case Kind::text: return "'" + node.text + "'";
-    case Kind::bytes: return "b'" + node.text + "'";
-    case Kind::tuple: return "(" + shown(node.items) + ")";
-    case Kind::list: return "[" + shown(node.items) + "]";
-    case Kind::dict: return "{" + shown(node.items) + "}";
-    case Kind::global: return "<" + node.text + ">";
+    case Kind::boolean: return node.boolean() ? "True" : "False";
+    case Kind::integer: return std::to_string(node.integer());
+    case Kind::big_integer: return std::string(node.text()) + "L";
+    case Kind::real: return std::to_string(node.real());
+    case Kind::text: return "'" + std::string(node.text()) + "'";
+    case Kind::bytes: return "b'" + std::string(node.text()) + "'";
+    case Kind::tuple: return "(" + shown(node.items()) + ")";
+    case Kind::list: return "[" + shown(node.items()) + "]";
+    case Kind::dict: return "{" + shown(node.items()) + "}";
+    case Kind::global: return "<" + node.global() + ">";
     case Kind::call:
-      return "call(" + shown(node.items) + (node.set.empty() ? "" : " set " + shown(node.set)) +
-             (node.state ? " state " + shown(*node.state) : "") + (node.altered ? " altered" : "") + ")";
+      return "call(" + shown(node.items()) + (node.set().empty() ? "" : " set " + shown(node.set())) +
+             (node.state() ? " state " + shown(*node.state()) : "") + (node.altered() ? " altered" : "") + ")";
     case Kind::object:
-      return "object(" + shown(node.items) + (node.state ? " state " + shown(*node.state) : "") + (node.altered ? " altered" : "") + ")";
-    case Kind::persistent: return "persistent(" + shown(node.items) + ")";
+      return "object(" + shown(node.items()) + (node.state() ? " state " + shown(*node.state()) : "") + (node.altered() ? " altered" : "") +
+             ")";
+    case Kind::persistent: return "persistent(" + shown(node.items()) + ")";
   }
   return "?";
 }
@@ -128,7 +129,7 @@ TEST(Pickle, TellsWhatElseWasDoneToAnObject) {
 
 TEST(Pickle, SharesWhatTheMemoShares) {
   const Parsed parsed("K\x01\x85q\x07h\x07h\x07\x87.");
-  const auto& items = parsed.root().items;
+  const auto items = parsed.root().items();
   ASSERT_EQ(items.size(), 3u);
   EXPECT_EQ(items[0], items[1]);
   EXPECT_EQ(items[1], items[2]);
@@ -366,10 +367,10 @@ TEST(PickleWriter, GlobalsAreWrittenOnceAndThenReferredTo) {
   out.tuple();
   const Bytes bytes = out.finish();
   const Parsed parsed{std::string(as_text(bytes))};
-  ASSERT_EQ(parsed.root().items.size(), 600u);
+  ASSERT_EQ(parsed.root().items().size(), 600u);
   for (size_t i = 0; i < 300; ++i) {
-    EXPECT_EQ(shown(*parsed.root().items[i]), "<module.of name" + std::to_string(i) + ">");
-    EXPECT_EQ(parsed.root().items[i], parsed.root().items[i + 300]) << "past 255, too";
+    EXPECT_EQ(shown(*parsed.root().items()[i]), "<module.of name" + std::to_string(i) + ">");
+    EXPECT_EQ(parsed.root().items()[i], parsed.root().items()[i + 300]) << "past 255, too";
   }
 }
 

@@ -29,12 +29,12 @@ TEST(Pickle, ReadsWhatPythonWrites) {
       "a\x94(K\x01J\xfe\xff\xff\xffM\x2c\x01Jp\x11\x01\x00\x8a\x06\x00\x00\x00\x00\x00\x01G?\xf8\x00\x00\x00\x00\x00\x00N\x88t\x94s."s;
   const Pickle pickle(as_bytes(bytes));
   ASSERT_EQ(pickle.root().kind, Node::Kind::dict);
-  const auto& tuple = pickle.root().items.at(1)->items;
+  const auto tuple = pickle.root().items()[1]->items();
   ASSERT_EQ(tuple.size(), 8u);
-  EXPECT_EQ(tuple[1]->integer, -2);
-  EXPECT_EQ(tuple[4]->integer, int64_t{1} << 40);
-  EXPECT_EQ(tuple[5]->real, 1.5);
-  EXPECT_TRUE(tuple[7]->boolean);
+  EXPECT_EQ(tuple[1]->integer(), -2);
+  EXPECT_EQ(tuple[4]->integer(), int64_t{1} << 40);
+  EXPECT_EQ(tuple[5]->real(), 1.5);
+  EXPECT_TRUE(tuple[7]->boolean());
 }
 
 TEST(Pickle, AcceptsOneNameTagAndNoOtherPop) {
@@ -92,7 +92,7 @@ TEST(Pickle, RefusesAListInItselfAndDepthAndSharingBombs) {
 RC_GTEST_PROP(Pickle, IntegersOfAnySizeComeBack, (int64_t value)) {
   PickleWriter out;
   out.integer(value);
-  RC_ASSERT(Pickle(out.finish()).root().integer == value);
+  RC_ASSERT(Pickle(out.finish()).root().integer() == value);
   const std::string decimal = std::to_string(value);
   RC_ASSERT(decimal_of_long(long_of_decimal(decimal)) == decimal);
 }

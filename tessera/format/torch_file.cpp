@@ -83,8 +83,8 @@ class LegacyStorages final : public Storages {
   // Reads the numbers before the data, which begins at `at`.
   void find(const Node& keys, const std::map<std::string, int64_t>& each_bytes, int64_t at) {
     if (keys.kind != Kind::list) throw corrupt_at(file_, at, "storage keys that are no list");
-    for (const Node* key : keys.items) {
-      const auto each = key->kind == Kind::text ? each_bytes.find(key->text) : each_bytes.end();
+    for (const Node* key : keys.items()) {
+      const auto each = key->kind == Kind::text ? each_bytes.find(std::string(key->text())) : each_bytes.end();
       if (each == each_bytes.end()) throw corrupt_at(file_, at, "a storage that no tensor names");
       std::array<std::byte, 8> count{};
       file_.read(at, count);
@@ -93,7 +93,8 @@ class LegacyStorages final : public Storages {
       const int64_t bytes = checked_multiply(numel, each->second);
       if (!inside(at + 8, static_cast<uint64_t>(bytes), file_.size_bytes()))
         throw corrupt_at(file_, at, "a storage that reaches past the file's end");
-      if (!places_.emplace(key->text, StoragePlace{at + 8, bytes, std::nullopt}).second) throw corrupt_at(file_, at, "one storage twice");
+      if (!places_.emplace(std::string(key->text()), StoragePlace{at + 8, bytes, std::nullopt}).second)
+        throw corrupt_at(file_, at, "one storage twice");
       at += 8 + bytes;
     }
     if (at != file_.size_bytes()) throw corrupt_at(file_, at, "bytes after the last storage");
@@ -114,15 +115,16 @@ void add_storages(const Node& node, const ByteSource& file, std::set<const Node*
     if (!fresh && known->second != id.each_bytes()) throw corrupt_at(file, 0, "one storage with elements of two sizes");
     return;
   }
-  for (const Node* item : node.items) add_storages(*item, file, seen, each_bytes);
-  for (const Node* item : node.set) add_storages(*item, file, seen, each_bytes);
-  if (node.state) add_storages(*node.state, file, seen, each_bytes);
+  for (const Node* item : node.items()) add_storages(*item, file, seen, each_bytes);
+  for (const Node* item : node.set()) add_storages(*item, file, seen, each_bytes);
+  if (node.state()) add_storages(*node.state(), file, seen, each_bytes);
 }
 
 bool little_endian(const Node& system) {
   if (system.kind == Kind::dict) {
-    for (size_t i = 0; i + 1 < system.items.size(); i += 2) {
-      if (system.items[i]->text == "little_endian" && system.items[i + 1]->kind == Kind::boolean) return system.items[i + 1]->boolean;
+    for (size_t i = 0; i + 1 < system.items().size(); i += 2) {
+      if (system.items()[i]->text() == "little_endian" && system.items()[i + 1]->kind == Kind::boolean)
+        return system.items()[i + 1]->boolean();
     }
   }
   throw Error({.code = Code::corrupt, .what = "a legacy file that does not say its byte order"});
@@ -138,7 +140,7 @@ TorchFile parse_legacy(const ByteSource& file, std::span<const std::byte> head, 
   };
   next(false);  // the magic number, which was compared
   const Pickle protocol = next(false);
-  if (protocol.root().kind != Kind::integer || protocol.root().integer != legacy_protocol) {
+  if (protocol.root().kind != Kind::integer || protocol.root().integer() != legacy_protocol) {
     throw Error(
         {.code = Code::unsupported, .what = "a legacy file of another protocol", .file = file.file(), .offset_bytes = file.origin_bytes()});
   }

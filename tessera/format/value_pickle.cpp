@@ -18,14 +18,12 @@ using BytesKind = Value::BytesKind;
 using SequenceKind = Value::SequenceKind;
 
 // "__builtin__" as protocol 2 has it, "builtins" as later ones do.
-bool is_builtin(std::string_view global, std::string_view name) {
-  const size_t space = global.find(' ');
-  if (space == std::string_view::npos || global.substr(space + 1) != name) return false;
-  return global.substr(0, space) == "__builtin__" || global.substr(0, space) == "builtins";
+bool is_builtin(const Node& global, std::string_view name) {
+  return global.name() == name && (global.module() == "__builtin__" || global.module() == "builtins");
 }
 
 // Python's str of latin-1 characters, UTF-8 encoded, as the bytes that it stands for. Nothing if there are others in it.
-std::optional<std::vector<std::byte>> bytes_of_latin1(const std::string& text) {
+std::optional<std::vector<std::byte>> bytes_of_latin1(std::string_view text) {
   std::vector<std::byte> bytes;
   for (size_t i = 0; i < text.size(); ++i) {
     const auto lead = static_cast<uint8_t>(text[i]);
@@ -109,16 +107,16 @@ class Decoder {
   Value value(const Node& node) {
     switch (node.kind) {
       case Kind::none: return Value();
-      case Kind::boolean: return Value(node.boolean);
-      case Kind::integer: return Value(node.integer);
-      case Kind::big_integer: return Value::BigInt{node.text};
-      case Kind::real: return Value(node.real);
-      case Kind::text: return Value(node.text);
-      case Kind::bytes: return Value::bytes({as_bytes(node.text).begin(), as_bytes(node.text).end()});
-      case Kind::tuple: return Value::tuple(values(node.items));
-      case Kind::list: return Value::list(values(node.items));
-      case Kind::dict: return Value::Mapping{pairs(node.items), false};
-      case Kind::global: return global(node.text);
+      case Kind::boolean: return Value(node.boolean());
+      case Kind::integer: return Value(node.integer());
+      case Kind::big_integer: return Value::BigInt{std::string(node.text())};
+      case Kind::real: return Value(node.real());
+      case Kind::text: return Value(std::string(node.text()));
+      case Kind::bytes: return Value::bytes({as_bytes(node.text()).begin(), as_bytes(node.text()).end()});
+      case Kind::tuple: return Value::tuple(values(node.items()));
+      case Kind::list: return Value::list(values(node.items()));
+      case Kind::dict: return Value::Mapping{pairs(node.items()), false};
+      case Kind::global: return global(node);
       case Kind::call: return call(node);
       case Kind::object: return object(node);
       case Kind::persistent: break;
@@ -132,12 +130,12 @@ class Decoder {
 
   static Unknown unknown(const Node& node) { return Unknown{made_by(node)}; }
 
-  std::vector<Value> values(const std::vector<const Node*>& items) {
+  std::vector<Value> values(Node::Items items) {
     std::vector<Value> out;
     for (const Node* item : items) out.push_back(value(*item));
     return out;
   }
-  std::vector<std::pair<Value, Value>> pairs(const std::vector<const Node*>& items) {
+  std::vector<std::pair<Value, Value>> pairs(Node::Items items) {
     std::vector<std::pair<Value, Value>> out;
     std::set<std::string> seen;
     for (size_t i = 0; i + 1 < items.size(); i += 2) {
@@ -159,43 +157,40 @@ class Decoder {
     }
   }
 
-  Value global(const std::string& name) const {
-    if (name.starts_with("torch ")) {
-      const std::string dtype = name.substr(6);
-      if (dtype_named(dtype)) return Value::TorchDType{dtype};
-    }
-    throw Unknown{name};
+  static Value global(const Node& node) {
+    if (node.module() == "torch" && dtype_named(node.name())) return Value::TorchDType{std::string(node.name())};
+    throw Unknown{node.global()};
   }
 
   // What is made of a known class in a way that we do not know stays opaque, too: another Python may write it so.
   Value call(const Node& node) {
-    const std::string& callee = node.items[0]->text;
-    const auto& arguments = node.items[1]->items;
-    if (node.items[0]->kind != Kind::global || node.altered) throw unknown(node);
+    const Node& callee = *node.items()[0];
+    const auto arguments = node.items()[1]->items();
+    if (callee.kind != Kind::global || node.altered()) throw unknown(node);
     // A module's state dict carries its versions as an attribute; a leaf of a checkpoint that has one stays opaque and so keeps it.
-    if (callee == "collections OrderedDict" && arguments.empty() && (!node.state || elsewhere_)) {
-      return Value::Mapping{pairs(node.set), true};
+    if (callee.is_global("collections OrderedDict") && arguments.empty() && (!node.state() || elsewhere_)) {
+      return Value::Mapping{pairs(node.set()), true};
     }
-    if (!node.set.empty() || node.state) throw unknown(node);
+    if (!node.set().empty() || node.state()) throw unknown(node);
     if (is_tensor(node)) return tensor(node);
-    if (elsewhere_ && callee == "torch._utils _rebuild_parameter" && !arguments.empty() && is_tensor(*arguments[0])) {
+    if (elsewhere_ && callee.is_global("torch._utils _rebuild_parameter") && !arguments.empty() && is_tensor(*arguments[0])) {
       return tensor(*arguments[0]);
     }
-    if (callee == "torch Size") {
+    if (callee.is_global("torch Size")) {
       if (auto sizes = sizes_of(node)) return Value::TorchSize{std::move(*sizes)};
     }
-    if (callee == "torch device") return device(node);
+    if (callee.is_global("torch device")) return device(node);
     if (is_builtin(callee, "complex") && arguments.size() == 2 && arguments[0]->kind == Kind::real && arguments[1]->kind == Kind::real) {
-      return Value::Complex{arguments[0]->real, arguments[1]->real};
+      return Value::Complex{arguments[0]->real(), arguments[1]->real()};
     }
     if ((is_builtin(callee, "set") || is_builtin(callee, "frozenset")) && arguments.size() == 1 && arguments[0]->kind == Kind::list) {
-      std::vector<Value> items = values(arguments[0]->items);
+      std::vector<Value> items = values(arguments[0]->items());
       std::set<std::string> seen;
       for (const Value& item : items) {
         const auto own = identity(item);
         if (!own || !seen.insert(*own).second) throw Unknown{"a set with an element twice, or one that has no hash"};
       }
-      return Value::Sequence{std::move(items), callee.ends_with("frozenset") ? SequenceKind::frozenset : SequenceKind::set};
+      return Value::Sequence{std::move(items), callee.name() == "frozenset" ? SequenceKind::frozenset : SequenceKind::set};
     }
     if (is_builtin(callee, "bytearray") && arguments.size() <= 1) {
       return Value::ByteString{arguments.empty() ? std::vector<std::byte>{} : plain_bytes(*arguments[0]), BytesKind::bytearray};
@@ -205,37 +200,38 @@ class Decoder {
 
   // bytes: in protocol 2, the call that makes them of a str.
   static std::vector<std::byte> plain_bytes(const Node& node) {
-    if (node.kind == Kind::bytes) return {as_bytes(node.text).begin(), as_bytes(node.text).end()};
-    const bool call = node.kind == Kind::call && node.items[0]->kind == Kind::global && node.set.empty() && !node.state && !node.altered;
+    if (node.kind == Kind::bytes) return {as_bytes(node.text()).begin(), as_bytes(node.text()).end()};
+    const bool call =
+        node.kind == Kind::call && node.items()[0]->kind == Kind::global && node.set().empty() && !node.state() && !node.altered();
     if (!call) throw unknown(node);
-    const auto& arguments = node.items[1]->items;
-    if (is_builtin(node.items[0]->text, "bytes") && arguments.empty()) return {};
-    const bool encoded = node.items[0]->text == "_codecs encode" && arguments.size() == 2 && arguments[0]->kind == Kind::text &&
-                         arguments[1]->kind == Kind::text && arguments[1]->text == "latin1";
+    const auto arguments = node.items()[1]->items();
+    if (is_builtin(*node.items()[0], "bytes") && arguments.empty()) return {};
+    const bool encoded = node.items()[0]->is_global("_codecs encode") && arguments.size() == 2 && arguments[0]->kind == Kind::text &&
+                         arguments[1]->kind == Kind::text && arguments[1]->text() == "latin1";
     if (encoded) {
-      if (auto bytes = bytes_of_latin1(arguments[0]->text)) return std::move(*bytes);
+      if (auto bytes = bytes_of_latin1(arguments[0]->text())) return std::move(*bytes);
     }
     throw unknown(node);
   }
 
   static Value device(const Node& node) {
-    const auto& arguments = node.items[1]->items;
+    const auto arguments = node.items()[1]->items();
     const bool named = !arguments.empty() && arguments[0]->kind == Kind::text;
-    if (named && arguments.size() == 1) return Value::TorchDevice{arguments[0]->text};
+    if (named && arguments.size() == 1) return Value::TorchDevice{std::string(arguments[0]->text())};
     if (!named || arguments.size() != 2 || arguments[1]->kind != Kind::integer) throw unknown(node);
-    return Value::TorchDevice{arguments[0]->text + ":" + std::to_string(arguments[1]->integer)};
+    return Value::TorchDevice{std::string(arguments[0]->text()) + ":" + std::to_string(arguments[1]->integer())};
   }
 
   // BytesIO by its state (bytes, position, attributes). Another position, and attributes, have no place in a Value.
   static Value object(const Node& node) {
-    const bool known = node.items[0]->text == "_io BytesIO" && node.items[1]->items.empty() && !node.altered && node.state &&
-                       node.state->kind == Kind::tuple && node.state->items.size() == 3;
+    const bool known = node.items()[0]->is_global("_io BytesIO") && node.items()[1]->items().empty() && !node.altered() && node.state() &&
+                       node.state()->kind == Kind::tuple && node.state()->items().size() == 3;
     if (!known) throw unknown(node);
-    const Node& position = *node.state->items[1];
-    const Node& attributes = *node.state->items[2];
-    const bool bare = attributes.kind == Kind::none || (attributes.kind == Kind::dict && attributes.items.empty());
-    if (position.kind != Kind::integer || position.integer != 0 || !bare) throw unknown(node);
-    return Value::ByteString{plain_bytes(*node.state->items[0]), BytesKind::bytes_io};
+    const Node& position = *node.state()->items()[1];
+    const Node& attributes = *node.state()->items()[2];
+    const bool bare = attributes.kind == Kind::none || (attributes.kind == Kind::dict && attributes.items().empty());
+    if (position.kind != Kind::integer || position.integer() != 0 || !bare) throw unknown(node);
+    return Value::ByteString{plain_bytes(*node.state()->items()[0]), BytesKind::bytes_io};
   }
 
   Value tensor(const Node& node) {

@@ -97,12 +97,14 @@ void add(PlanBuilder& builder, const Collected& all) {
   if (const auto* object = std::get_if<ObjectPart>(&first.is)) {
     std::vector<Holder> holders;
     for (const Held& held : all.held) holders.push_back({held.rank, -1});
-    return builder.add_object(*all.key, first.path, object->length_bytes, holders);
+    return builder.add_object(*all.key, first.path, object->length_bytes, std::move(holders));
   }
   const auto& tensor = std::get<TensorPart>(first.is);
-  const std::vector<HeldBy> boxes = held_boxes(all);
-  check_replicas(all, boxes);
-  builder.add_tensor(*all.key, first.path, tensor.dtype, tensor.sizes, boxes);
+  builder.add_tensor(*all.key, first.path, tensor.dtype, tensor.sizes, [&all] {
+    std::vector<HeldBy> boxes = held_boxes(all);
+    check_replicas(all, boxes);
+    return boxes;
+  });
 }
 
 }  // namespace tessera

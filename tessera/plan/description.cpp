@@ -35,8 +35,11 @@ std::string list_of(const std::vector<Box>& boxes) {
 }
 
 void check_layout(const std::string& key, const TensorLeaf& leaf, const std::vector<Box>& boxes, int rank, int ranks) {
-  const auto expected = capture([&] { return boxes_of(*leaf.layout, leaf.sizes, rank, ranks); });
-  if (!expected) throw Error({.code = Code::invalid_argument, .what = "the layout of '" + key + "': " + expected.fault.what});
+  auto expected = capture([&] { return boxes_of(*leaf.layout, leaf.sizes, rank, ranks); });
+  if (!expected) {
+    expected.fault.what = "the layout of '" + key + "': " + expected.fault.what;
+    throw Error(std::move(expected.fault));
+  }
   if (boxes == *expected.value) return;
   throw Error({.code = Code::invalid_argument,
                .what = "the layout of '" + key + "' gives rank " + std::to_string(rank) + " of " + std::to_string(ranks) + " " +

@@ -136,12 +136,17 @@ bool can_cast(DType from, DType to) {
   return integer_bits(to) >= bits && (is_signed(to) || !is_signed(from));
 }
 
+void add_read(size_t index, const Box& chunk, const Box& wanted, std::vector<ChunkRead>& reads) {
+  // Most chunks that are asked have no part, and are told so first.
+  for (size_t d = 0; d < wanted.offsets.size(); ++d) {
+    if (chunk.offsets[d] >= wanted.offsets[d] + wanted.sizes[d] || wanted.offsets[d] >= chunk.offsets[d] + chunk.sizes[d]) return;
+  }
+  if (const auto both = intersect(chunk, wanted)) reads.push_back({index, relative(*both, chunk), relative(*both, wanted)});
+}
+
 std::vector<ChunkRead> cut(const TensorEntry& entry, const Box& wanted) {
   std::vector<ChunkRead> reads;
-  for (size_t c = 0; c < entry.chunks.size(); ++c) {
-    const Box& chunk = entry.chunks[c].box;
-    if (const auto both = intersect(chunk, wanted)) reads.push_back({c, relative(*both, chunk), relative(*both, wanted)});
-  }
+  for (size_t c = 0; c < entry.chunks.size(); ++c) add_read(c, entry.chunks[c].box, wanted, reads);
   return reads;
 }
 

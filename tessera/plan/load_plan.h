@@ -44,6 +44,9 @@ struct ChunkRead {
 // In the order of the chunks. The chunks tile the tensor, so the reads tile `wanted`.
 std::vector<ChunkRead> cut(const TensorEntry& entry, const Box& wanted);
 
+// Adds the part of chunk number `index` that `wanted` needs, if there is one.
+void add_read(size_t index, const Box& chunk, const Box& wanted, std::vector<ChunkRead>& reads);
+
 // One leaf of the state that will be filled, and from which key.
 struct Wanted {
   std::string leaf;  // key in the state dict

@@ -1,118 +1,146 @@
 #include "tessera/plan/plan_builder.h"
 
 #include <algorithm>
-#include <functional>
 
 #include "tessera/base/checked.h"
+#include "tessera/base/parallel.h"
+#include "tessera/format/item_frames.h"
 
 namespace tessera {
 namespace {
 
+constexpr int64_t boxes_a_thread = 1 << 16;  // some 10 ms of work
+constexpr size_t keys_at_once = 16;          // neighbours are alike: one works out the frames of their shapes
+
 void add_length(int64_t& total, int64_t length_bytes) { total = checked_add(total, length_bytes, Code::invalid_argument); }
+
+bool is_whole(const Box& box, const Sizes& sizes) {
+  return box.sizes == sizes && std::ranges::all_of(box.offsets, [](int64_t at) { return at == 0; });
+}
 
 }  // namespace
 
-PlanBuilder::PlanBuilder(int ranks, std::optional<int> only) : ranks_(ranks), only_(only), load_(static_cast<size_t>(ranks), 0) {}
+// What can be said of one key without the others.
+class PlanBuilder::Preparation {
+ public:
+  explicit Preparation(bool with_chunks) : with_chunks_(with_chunks) {}
 
-void PlanBuilder::add_object(const std::string& key, const KeyPath& path, int64_t length_bytes, std::span<const Holder> holders) {
+  void run(Key& key) {
+    if (std::holds_alternative<ObjectEntry>(key.is)) return;
+    auto& tensor = std::get<TensorEntry>(key.is);
+    const std::vector<HeldBy> boxes = key.boxes();  // which finds shapes that no tensor has
+    int64_t bytes = 0;
+    if (__builtin_mul_overflow(volume(tensor.sizes), element_bytes(tensor.dtype), &bytes))
+      throw Error({.code = Code::invalid_argument, .what = "the bytes of '" + *key.key + "' overflow 64 bits"});
+    const bool empty = volume(tensor.sizes) == 0;
+    key.items.reserve(boxes.size());
+    if (with_chunks_ && !empty) tensor.chunks.reserve(boxes.size());
+    for (auto first = boxes.begin(); first != boxes.end();) {
+      const auto last = std::find_if(first + 1, boxes.end(), [&](const HeldBy& held) { return held.box != first->box; });
+      // Whoever holds an empty view of the whole may own it; it has no bytes to differ in.
+      if (empty ? is_whole(first->box, tensor.sizes) : volume(first->box) > 0) add(key, tensor, std::span(first, last));
+      first = last;
+    }
+    if (empty && key.items.empty()) {
+      throw Error({.code = Code::invalid_argument,
+                   .what = "no rank holds the empty tensor '" + *key.key + "'",
+                   .hint = "rank 0 gives its one empty box"});
+    }
+    if (with_chunks_ && !empty) check_tiling(*key.key, tensor, Code::invalid_argument);
+  }
+
+ private:
+  void add(Key& key, TensorEntry& tensor, std::span<const HeldBy> replicas) {
+    const Box& box = replicas.front().box;
+    Item item{frames_.of(tensor.dtype, box.sizes).length_bytes, replicas.front().holder};
+    if (replicas.size() > 1) {
+      item.first_holder = static_cast<uint32_t>(key.holders.size());
+      for (size_t i = 0; i < replicas.size(); ++i) {
+        if (i == 0 || replicas[i].holder.rank != replicas[i - 1].holder.rank) key.holders.push_back(replicas[i].holder);
+      }
+      item.holders = static_cast<uint32_t>(key.holders.size()) - item.first_holder;
+    }
+    key.items.push_back(item);
+    if (with_chunks_) tensor.chunks.push_back({box, {}});
+  }
+
+  const bool with_chunks_;
+  format::ItemFrames frames_;
+};
+
+PlanBuilder::PlanBuilder(int ranks, std::optional<int> only) : ranks_(ranks), only_(only) {}
+
+void PlanBuilder::add_object(const std::string& key, const KeyPath& path, int64_t length_bytes, std::vector<Holder> holders) {
   if (length_bytes < 0) throw Error({.code = Code::invalid_argument, .what = "the object '" + key + "' has a negative length"});
-  const size_t first = holders_.size();
-  holders_.insert(holders_.end(), holders.begin(), holders.end());
-  add_item(length_bytes, first);
-  keys_.push_back({&key, &path, ObjectEntry{}, items_.size()});
+  const Item item{length_bytes, holders.front(), 0, static_cast<uint32_t>(holders.size())};
+  keys_.push_back({&key, &path, ObjectEntry{}, {}, {item}, std::move(holders)});
 }
 
-void PlanBuilder::add_tensor(const std::string& key, const KeyPath& path, DType dtype, const Sizes& sizes, std::span<const HeldBy> boxes) {
-  const bool empty = volume(sizes) == 0;
-  int64_t bytes = 0;
-  if (__builtin_mul_overflow(volume(sizes), element_bytes(dtype), &bytes))
-    throw Error({.code = Code::invalid_argument, .what = "the bytes of '" + key + "' overflow 64 bits"});
-  TensorEntry entry{dtype, sizes, {}};
-  if (!empty && !only_) entry.chunks.reserve(boxes.size());
-  for (size_t i = 0; i < boxes.size();) {
-    const Box& box = boxes[i].box;
-    const size_t first_holder = holders_.size();
-    size_t last = i;
-    for (; last < boxes.size() && (last == i || boxes[last].box == box); ++last) {
-      const Holder& holder = boxes[last].holder;
-      if (holders_.size() == first_holder || holders_.back().rank != holder.rank) holders_.push_back(holder);
-    }
-    i = last;
-    // Whoever holds an empty view of the whole may own it; it has no bytes to differ in.
-    const bool written =
-        empty ? box.sizes == sizes && std::ranges::all_of(box.offsets, [](int64_t at) { return at == 0; }) : volume(box) > 0;
-    if (!written) {
-      holders_.resize(first_holder);
-      continue;
-    }
-    const int64_t length_bytes = frames_.of(dtype, box.sizes).length_bytes;
-    add_item(length_bytes, first_holder);
-    if (!only_) entry.chunks.push_back({box, {}});
-  }
-  if (empty && items_.size() == items_end()) {
-    throw Error(
-        {.code = Code::invalid_argument, .what = "no rank holds the empty tensor '" + key + "'", .hint = "rank 0 gives its one empty box"});
-  }
-  if (!empty && !only_) check_tiling(key, entry, Code::invalid_argument);
-  keys_.push_back({&key, &path, std::move(entry), items_.size()});
-}
-
-// An item whose holders are the last of holders_. Those of a single one need not be remembered.
-void PlanBuilder::add_item(int64_t length_bytes, size_t first_holder) {
-  const Holder& first = holders_.at(first_holder);
-  items_.push_back({length_bytes, first});
-  const size_t count = holders_.size() - first_holder;
-  if (count > 1) {
-    shared_.push_back({items_.size() - 1, length_bytes, first_holder, count});
-  } else {
-    add_length(load_[static_cast<size_t>(first.rank)], length_bytes);
-    holders_.pop_back();
-  }
+void PlanBuilder::add_tensor(const std::string& key, const KeyPath& path, DType dtype, const Sizes& sizes, Boxes boxes) {
+  keys_.push_back({&key, &path, TensorEntry{dtype, sizes, {}}, std::move(boxes)});
 }
 
 // Items with one holder are its own; the others go, largest first, to the holder with the fewest bytes so far.
 void PlanBuilder::choose_owners() {
-  std::ranges::stable_sort(shared_, std::greater{}, &Shared::length_bytes);
-  for (const Shared& shared : shared_) {
-    const auto holders = std::span(holders_).subspan(shared.first_holder, shared.holders);
-    const Holder& owner = *std::ranges::min_element(holders, {}, [&](const Holder& h) { return load_[static_cast<size_t>(h.rank)]; });
-    items_[shared.item].owner = owner;
-    add_length(load_[static_cast<size_t>(owner.rank)], shared.length_bytes);
+  struct Shared {
+    Item* item;
+    std::span<const Holder> holders;
+  };
+  std::vector<Shared> shared;
+  std::vector<int64_t> load(static_cast<size_t>(ranks_), 0);
+  const auto load_of = [&](const Holder& holder) -> int64_t& { return load[static_cast<size_t>(holder.rank)]; };
+  for (Key& key : keys_) {
+    for (Item& item : key.items) {
+      if (item.holders > 1) shared.push_back({&item, std::span(key.holders).subspan(item.first_holder, item.holders)});
+      else add_length(load_of(item.owner), item.length_bytes);
+    }
+  }
+  std::ranges::stable_sort(shared, std::greater{}, [](const Shared& one) { return one.item->length_bytes; });
+  for (const auto& [item, holders] : shared) {
+    item->owner = *std::ranges::min_element(holders, {}, load_of);
+    add_length(load_of(item->owner), item->length_bytes);
   }
 }
 
-// At the end of its owner's file.
-Extent PlanBuilder::place(const Key& key, const Item& item, SavePlan& plan) const {
-  RankWrites& writes = plan.ranks[static_cast<size_t>(item.owner.rank)];
-  Extent at{writes.file, writes.file_bytes, item.length_bytes, {}};
-  add_length(writes.file_bytes, item.length_bytes);
-  writes.items.push_back({*key.key, item.owner.box, item.length_bytes});
-  return at;
+// Each item at the end of its owner's file.
+void PlanBuilder::place(Key& key, SavePlan& plan) const {
+  for (size_t i = 0; i < key.items.size(); ++i) {
+    const Item& item = key.items[i];
+    if (only_ && item.owner.rank != *only_) continue;
+    RankWrites& writes = plan.ranks[static_cast<size_t>(item.owner.rank)];
+    writes.items.push_back({*key.key, item.owner.box, item.length_bytes});
+    if (!only_) {
+      auto* const tensor = std::get_if<TensorEntry>(&key.is);
+      Extent& at = tensor ? tensor->chunks[i].at : std::get<ObjectEntry>(key.is).at;
+      at = {writes.file, writes.file_bytes, item.length_bytes, {}};
+    }
+    add_length(writes.file_bytes, item.length_bytes);
+  }
 }
 
 SavePlan PlanBuilder::finish(const std::string& save_id) {
+  const size_t batches = (keys_.size() + keys_at_once - 1) / keys_at_once;
+  const int threads = only_ ? 1 : threads_for(static_cast<int64_t>(keys_.size()) * ranks_, boxes_a_thread);
+  in_parallel(batches, threads, [&](size_t batch) {
+    Preparation preparation(!only_);
+    for (size_t k = batch * keys_at_once; k < std::min(keys_.size(), (batch + 1) * keys_at_once); ++k) preparation.run(keys_[k]);
+  });
   choose_owners();
   SavePlan plan;
   plan.manifest.writer_version = 1;  // a sidecar goes with it
   plan.manifest.save_id = save_id;
   std::vector<size_t> counts(static_cast<size_t>(ranks_), 0);
-  for (const Item& item : items_) ++counts[static_cast<size_t>(item.owner.rank)];
-  plan.ranks.reserve(counts.size());
+  for (const Key& key : keys_) {
+    for (const Item& item : key.items) ++counts[static_cast<size_t>(item.owner.rank)];
+  }
   for (size_t r = 0; r < counts.size(); ++r) {
     plan.ranks.push_back({"__" + std::to_string(r) + "_0.distcp", {}, 0});
     if (!only_ || static_cast<int>(r) == *only_) plan.ranks.back().items.reserve(counts[r]);
   }
   // Objects stand before tensors in a file, as stock writes them: a reader of objects then touches its beginning only.
   for (const bool objects : {true, false}) {
-    for (size_t k = 0, begin = 0; k < keys_.size(); begin = keys_[k++].end) {
-      Key& key = keys_[k];
-      if (std::holds_alternative<ObjectEntry>(key.is) != objects) continue;
-      for (size_t i = begin; i < key.end; ++i) {
-        if (only_ && items_[i].owner.rank != *only_) continue;
-        Extent at = place(key, items_[i], plan);
-        if (objects) std::get<ObjectEntry>(key.is).at = std::move(at);
-        else if (!only_) std::get<TensorEntry>(key.is).chunks[i - begin].at = std::move(at);
-      }
+    for (Key& key : keys_) {
+      if (std::holds_alternative<ObjectEntry>(key.is) == objects) place(key, plan);
     }
   }
   if (only_) return plan;
@@ -120,6 +148,7 @@ SavePlan PlanBuilder::finish(const std::string& save_id) {
     auto entry = std::visit([&](auto& is) { return Entry{*key.path, std::move(is)}; }, key.is);
     plan.manifest.entries.emplace_hint(plan.manifest.entries.end(), *key.key, std::move(entry));
   }
+  keys_.clear();
   return plan;
 }
 

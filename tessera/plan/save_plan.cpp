@@ -9,13 +9,15 @@ namespace tessera {
 namespace {
 
 // Every box of a tensor of the table, in the order of boxes; replicas by rank.
-void hold(const LayoutTable::Tensor& tensor, int ranks, std::vector<HeldBy>& boxes) {
-  boxes.clear();
+std::vector<HeldBy> held_boxes(const LayoutTable::Tensor& tensor, int ranks) {
+  std::vector<HeldBy> boxes;
+  boxes.reserve(static_cast<size_t>(ranks));
   for (int r = 0; r < ranks; ++r) {
     int32_t index = 0;
     for (Box& box : boxes_of(tensor.layout, tensor.sizes, r, ranks)) boxes.push_back({std::move(box), {r, index++}});
   }
   if (!std::ranges::is_sorted(boxes, {}, &HeldBy::box)) std::ranges::stable_sort(boxes, {}, &HeldBy::box);
+  return boxes;
 }
 
 SavePlan plan_table(const LayoutTable& table, const std::vector<Description>& locals, PlanBuilder builder, const std::string& save_id) {
@@ -24,7 +26,6 @@ SavePlan plan_table(const LayoutTable& table, const std::vector<Description>& lo
   const std::vector<Collected> own = collect(locals);
   std::vector<Holder> everyone;
   for (int r = 0; r < table.ranks; ++r) everyone.push_back({r, -1});
-  std::vector<HeldBy> boxes;
   auto next = own.begin();
   for (const auto& [key, entry] : table.entries) {
     for (; next != own.end() && *next->key < key; ++next) add(builder, *next);
@@ -34,8 +35,7 @@ SavePlan plan_table(const LayoutTable& table, const std::vector<Description>& lo
       builder.add_object(key, entry.path, object->length_bytes, everyone);
     } else {
       const auto& tensor = std::get<LayoutTable::Tensor>(entry.is);
-      hold(tensor, table.ranks, boxes);
-      builder.add_tensor(key, entry.path, tensor.dtype, tensor.sizes, boxes);
+      builder.add_tensor(key, entry.path, tensor.dtype, tensor.sizes, [&tensor, ranks = table.ranks] { return held_boxes(tensor, ranks); });
     }
   }
   for (; next != own.end(); ++next) add(builder, *next);

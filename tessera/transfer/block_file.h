@@ -62,7 +62,7 @@ class BlockCutter {
 };
 
 struct BlockWork {
-  int threads = 1;  // beyond the first: helpers that hash and write what take() has taken the CRC of
+  int threads = 1;  // beyond the first: helpers, which hash and write as the thread that calls take() does
   std::function<void(int64_t)> written = {};  // told how many bytes are with the file system, by any thread, one at a time
   Throttle* throttle = nullptr;  // asked before each write
   std::function<void()> begin_thread = {};  // run first by each helper
@@ -82,25 +82,40 @@ class BlockFile {
   const std::vector<Digest>& digests() const { return digests_; }
 
  private:
+  // A block, and whether its CRC is to be taken too: then it is all data of one item.
+  struct Task {
+    Block block;
+    bool with_crc = false;
+  };
   struct Queue {
-    std::deque<Block> blocks;
+    std::deque<Task> tasks;
+    int running = 0;
     int64_t on_disk_bytes = 0;
     bool ended = false;
-    std::optional<Fault> fault;  // the first; blocks that come after it are dropped
+    std::optional<Fault> fault;  // the first; tasks that come after it are dropped
   };
-  void complete(Block& block, const ItemPlace& item);
-  void pass_on(Block block);
-  void write(const Block& block);
-  void help();
+  // Data of the item that is not whole yet: its CRC, or the block whose task finds it.
+  struct Piece {
+    int64_t count_bytes = 0;
+    uint32_t crc = 0;
+    std::optional<size_t> block;
+  };
+  uint32_t crc_of_pieces();
+  void complete(Block* block, const ItemPlace& item);
+  void hand_out(Task task);
+  bool run_one(bool wait);
+  void run(const Task& task);
   void end_helpers() noexcept;
 
   const std::unique_ptr<FileWriter> file_;
   const FileLayout& layout_;
   const BlockWork work_;
   size_t item_ = 0;  // the first that is not whole yet
-  uint32_t crc_ = 0;  // of its data so far
+  std::vector<Piece> pieces_;
+  std::optional<uint32_t> crc_;  // of its data, once that is whole
   std::vector<Block> held_;
-  std::vector<Digest> digests_;
+  std::vector<Digest> digests_;  // of each block, as its crcs_: written by whoever runs its task
+  std::vector<uint32_t> crcs_;
   int64_t taken_bytes_ = 0;
   Guarded<Queue> queue_;
   std::vector<std::thread> helpers_;
