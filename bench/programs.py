@@ -6,7 +6,7 @@ from pathlib import Path
 from runner import DIR, Program
 
 HERE = Path(__file__).resolve().parent
-# What save() and load() take for a rank that is alone: a share of the cores, at most 4 (base/io_options.h).
+# What a rank that is alone takes where no probe says otherwise: the cores, at most 4 (base/io_options.h).
 THREADS = min(4, os.cpu_count() or 1)
 PEERS = ("torch.save", "safetensors", "dcp", "dcp-2-threads", "torchsnapshot", "torch_checkpointing")
 
@@ -45,11 +45,13 @@ def io(build, size, place, shape, ranks=1, threads=0):
 
 def ours(build, size, metadata=None):
     """Those of our programs that save, load and plan. `metadata`: stock's own, to be decoded beside ours."""
-    for place in ("disk", "memory"):
-        for shape in ("big", "mid", "small"):
-            yield io(build, size, place, shape)
-        yield io(build, size, place, "big", threads=1)
+    for shape in ("big", "mid", "small"):
+        yield io(build, size, "disk", shape)
     yield io(build, size, "disk", "layers", ranks=2)
+    for place in ("disk", "memory"):
+        for threads in sorted({1, THREADS}):
+            yield io(build, size, place, "big", threads=threads)
+    yield io(build, size, "memory", "small")
     for name, budget in (("stall", 0), ("stall.budget", max(4, size.mib // 8))):
         yield Program(name, [build / "bench/stall_bench", "--dir", DIR, "--mib", size.mib, "--budget-mib", budget])
     for cut, ranks in (("rows", (4, 3)), ("columns", (4, 3)), ("whole", (1, 2))):

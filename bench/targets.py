@@ -95,7 +95,7 @@ def saves_to_memory(rows):
         write = rows.samples.best(raw, "write", "wall_s")[1]
         passes = [rows.samples.median(raw, what, "wall_s") for what in ("xxh3", "crc32")]
         ceiling = write + sum(passes) if write is not None and None not in passes else None
-        add_io(rows, f"save.memory.big.{threads}", f"save to tmpfs, threads: {threads}", "memory", "big", "save", threads=threads if threads == 1 else 0,
+        add_io(rows, f"save.memory.big.{threads}", f"save to tmpfs, threads: {threads}", "memory", "big", "save", threads=threads,
                peer=peer, ceiling=ceiling, raw_write=write, ceiling_command=rows.samples.shown.get(raw),
                checks=lambda ours, peer: (at_most(1.05, "× (raw write + XXH3 + CRC)", over(ours, ceiling)),
                                           at_most(1.40, "× raw write", over(ours, write)), times_less(1.5, "stock", peer, ours)))
@@ -105,9 +105,8 @@ def loads(rows):
     for threads in sorted({1, THREADS}):
         raw = raw_name("disk", threads, "big")
         read = rows.samples.best(raw, "read", "wall_s")[1]
-        asked = threads if threads == 1 else 0
         for verb, bound, title in (("load_unverified", 1.10, "load, warm cache, unverified"), ("load", 1.6, "load, warm cache, verified")):
-            add_io(rows, f"{verb}.big.{threads}", f"{title}, threads: {threads}", "disk", "big", verb, threads=asked, ceiling=read,
+            add_io(rows, f"{verb}.big.{threads}", f"{title}, threads: {threads}", "disk", "big", verb, threads=threads, ceiling=read,
                    ceiling_command=rows.samples.shown.get(raw), checks=lambda ours, peer: (at_most(bound, "× raw read", over(ours, read)),))
     add_io(rows, "load.mid", "load, warm cache, verified", "disk", "mid", "load",
            checks=lambda ours, peer: (times_less(3, "stock", peer, ours),))
