@@ -55,7 +55,7 @@ void check_replicas(const Collected& all, const std::vector<RankBox>& boxes) {
 
 }  // namespace
 
-std::vector<Collected> collect(const std::vector<Description>& ranks) {
+std::vector<Collected> collect(std::span<const Description> ranks) {
   std::vector<Collected> keys;
   std::unordered_map<std::string_view, size_t> known;
   for (size_t r = 0; r < ranks.size(); ++r) {

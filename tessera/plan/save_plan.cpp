@@ -39,7 +39,7 @@ SavePlan plan_table(const LayoutTable& table, const std::vector<Description>& lo
 
 }  // namespace
 
-SavePlan plan_save(const std::vector<Description>& ranks, const std::string& save_id) {
+SavePlan plan_save(std::span<const Description> ranks, const std::string& save_id) {
   const std::vector<Collected> keys = collect(ranks);
   PlanBuilder builder(static_cast<int>(ranks.size()));
   for (const Collected& all : keys) add(builder, all);
