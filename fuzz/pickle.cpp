@@ -39,6 +39,7 @@ Extent extent_of(const Node& node, std::unordered_map<const Node*, Extent>& know
     extent.nodes += part.nodes;
     extent.depth = std::max(extent.depth, part.depth + 1);
   };
+  if (node.is_made()) add(&node.callee());
   for (const Node* item : node.items()) add(item);
   for (const Node* item : node.set()) add(item);
   if (node.state()) add(node.state());

@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -87,6 +91,34 @@ TEST(Crc32, OfTwoPiecesIsThatOfBothTogether) {
     EXPECT_EQ(joined_crc32(crc32(first), crc32(second), static_cast<int64_t>(second.size())), crc32(bytes));
   }
 }
+
+#if defined(__x86_64__)
+// The parts of the processor's state that are in use, or nothing where it does not tell.
+std::optional<uint64_t> state_in_use() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(1, 0, &a, &b, &c, &d) || (c & bit_OSXSAVE) == 0) return std::nullopt;
+  if (!__get_cpuid_count(13, 1, &a, &b, &c, &d) || (a & 4) == 0) return std::nullopt;
+  uint32_t low = 0, high = 0;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(1));
+  return (uint64_t{high} << 32) | low;
+}
+
+// Else all that runs after them is slowed down, and nothing else would tell.
+TEST(Digest, LeavesTheUpperHalvesOfWideRegistersUnused) {
+  constexpr uint64_t upper_halves = (1 << 2) | (1 << 6);  // of the registers that SSE instructions use: of 32, and of 64 bytes
+  if (!state_in_use()) GTEST_SKIP() << "this processor does not tell";
+  const std::vector<std::byte> bytes(1 << 20);
+  const auto left_in_use_by = [&](auto work) {
+    work();
+    return *state_in_use() & upper_halves;
+  };
+  EXPECT_EQ(left_in_use_by([&] { digest(bytes); }), 0u);
+  EXPECT_EQ(left_in_use_by([&] { crc32(bytes); }), 0u);
+  DigestStream stream;
+  EXPECT_EQ(left_in_use_by([&] { stream.add(bytes); }), 0u);
+  EXPECT_EQ(left_in_use_by([&] { stream.result(); }), 0u);
+}
+#endif
 
 }  // namespace
 }  // namespace tessera

@@ -118,7 +118,7 @@ StoragePlace ArchiveReader::storage(const std::string& key) const {
 
 std::optional<Sizes> sizes_of(const Node& node) {
   const Node* tuple = &node;
-  if (is_call(node, "torch Size") && node.items()[1]->items().size() == 1) tuple = node.items()[1]->items()[0];
+  if (is_call(node, "torch Size") && node.items().size() == 1) tuple = node.items()[0];
   const bool all_ints =
       tuple->kind == Kind::tuple && std::ranges::all_of(tuple->items(), [](const Node* item) { return item->kind == Kind::integer; });
   if (!all_ints) return std::nullopt;
@@ -129,14 +129,14 @@ std::optional<Sizes> sizes_of(const Node& node) {
 }
 
 bool is_call(const Node& node, std::string_view global) {
-  return node.kind == Kind::call && node.items()[0]->is_global(global) && node.set().empty() && !node.state() && !node.altered();
+  return node.kind == Kind::call && node.callee().is_global(global) && node.set().empty() && !node.state() && !node.altered();
 }
 
 bool is_tensor(const Node& node) { return is_call(node, rebuild_v2) || is_call(node, rebuild_v3); }
 
 std::string made_by(const Node& node) {
   const Node* at = &node;
-  while (at->is_made()) at = at->items()[0];
+  while (at->is_made()) at = &at->callee();
   return at->kind == Kind::global ? at->global() : "a value made in an unknown way";
 }
 
@@ -209,13 +209,13 @@ TensorItem tensor_of(const Node& node, const Storages& storages) {
     const std::string what = node.is_made() ? "a tensor built by '" + made_by(node) + "'" : "an item that is no tensor";
     throw Error({.code = Code::unsupported, .what = what, .file = source.file(), .offset_bytes = source.origin_bytes()});
   }
-  const bool v3 = node.items()[0]->is_global(rebuild_v3);
-  const auto arguments = node.items()[1]->items();
+  const bool v3 = node.callee().is_global(rebuild_v3);
+  const auto arguments = node.items();
   const size_t fixed = v3 ? 7 : 6;
   if (arguments.size() != fixed && arguments.size() != fixed + 1) throw fail("a tensor of too many or too few arguments");
   if (arguments[1]->kind != Kind::integer || arguments[4]->kind != Kind::boolean) throw fail("a tensor whose arguments are not torch's");
   const Node& hooks = *arguments[5];
-  if (!is_call(hooks, ordered_dict) || !hooks.items()[1]->items().empty()) throw fail("a tensor with hooks");
+  if (!is_call(hooks, ordered_dict) || !hooks.items().empty()) throw fail("a tensor with hooks");
   const StorageId id = storage_id(*arguments[0], source);
   TensorItem tensor;
   if (v3) {

@@ -35,7 +35,7 @@ class Callee {
   // True if the node is such an object, and nothing was done to it that none of torch's pickles do.
   bool made(const Node& node) {
     const bool plain = node.kind == Kind::object || (node.kind == Kind::call && !node.state());
-    return plain && is(*node.items()[0]) && !node.altered();
+    return plain && is(node.callee()) && !node.altered();
   }
 
  private:
@@ -65,7 +65,7 @@ class RecordClass {
     if (!made(node) || !node.set().empty())
       throw bad((node.is_made() ? quoted(made_by(node)) : "a plain value") + " where a " + spelling() + " belongs");
     Fields fields{};
-    const Node::Items arguments = node.items()[1]->items();
+    const Node::Items arguments = node.items();
     if (node.kind == Kind::call) {
       if (arguments.size() > count_) throw bad("too many arguments for a " + spelling());
       std::ranges::copy(arguments, fields.begin());
@@ -229,7 +229,7 @@ class Decoder {
   DType dtype_of(const Node& properties, std::string_view key) {
     const Node* dtype = nullptr;
     const bool known = properties_.made(properties) || old_properties_.made(properties);
-    if (known && properties.kind == Kind::call && !properties.items()[1]->items().empty()) dtype = properties.items()[1]->items()[0];
+    if (known && properties.kind == Kind::call && !properties.items().empty()) dtype = properties.items()[0];
     const Node* const state = known && properties.kind == Kind::object ? properties.state() : nullptr;
     if (state && state->kind == Kind::tuple && state->items().size() == 5) dtype = state->items()[0];
     if (!dtype || dtype->module() != "torch") throw bad("the properties of " + quoted(key) + " are not torch's");
@@ -240,8 +240,8 @@ class Decoder {
 
   // The items of a tuple of ints, or of torch.Size of one.
   Node::Items ints_of(const Node& node, std::string_view key) {
-    const bool size = node.kind == Kind::call && size_.made(node) && node.set().empty() && node.items()[1]->items().size() == 1;
-    const Node& tuple = size ? *node.items()[1]->items()[0] : node;
+    const bool size = node.kind == Kind::call && size_.made(node) && node.set().empty() && node.items().size() == 1;
+    const Node& tuple = size ? *node.items()[0] : node;
     const auto is_int = [](const Node* item) { return item->kind == Kind::integer; };
     if (tuple.kind != Kind::tuple || !std::ranges::all_of(tuple.items(), is_int))
       throw bad("a shape of " + quoted(key) + " that is no tuple of ints");

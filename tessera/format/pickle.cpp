@@ -5,6 +5,7 @@
 #include <bit>
 #include <limits>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "tessera/base/large_pages.h"
@@ -150,8 +151,9 @@ class PickleMachine {
     stack_.push_back(empty_tuple_);
   }
 
-  // Children are copied behind those that the node has. Lists grow by doubling; what they leave behind stays in the arena.
-  void add_children(Node& node, std::span<Node* const> children) {
+  // Children are copied behind those that the node has. Lists grow by doubling; what they leave behind stays in the arena. `spare` is
+  // room for so many more.
+  void add_children(Node& node, std::span<Node* const> children, size_t spare = 0) {
     if (children.empty()) return;
     const size_t before = node.count_;
     const size_t after = before + children.size();
@@ -159,7 +161,7 @@ class PickleMachine {
     Node** into = node.is_.near;
     if (after > 2) {
       if (before <= 2 || after > node.is_.far.capacity) {
-        const size_t capacity = before == 0 ? after : std::max(after, 2 * before);
+        const size_t capacity = before <= 2 ? after + spare : std::max(after, 2 * before);
         Node** const larger = allocate<Node*>(capacity);
         std::ranges::copy(node.children(), larger);
         node.is_.far = {larger, capacity};
@@ -217,6 +219,7 @@ class PickleMachine {
 
   void do_opcode() {
     opcode_at_ = at_;
+    const Node* const fresh = std::exchange(fresh_tuple_, nullptr);
     const auto code = number<uint8_t>();
     switch (code) {
       case 0x95:  // FRAME: a hint for readers of streams, which must not lie
@@ -253,8 +256,8 @@ class PickleMachine {
       case 'u': set_items(pop_to_mark()); break;
       case 'c': push_global(); break;
       case 0x93: push_stack_global(); break;
-      case 'R': push_call(Kind::call); break;
-      case 0x81: push_call(Kind::object); break;
+      case 'R': push_call(Kind::call, fresh); break;
+      case 0x81: push_call(Kind::object, fresh); break;
       case 'b': build(); break;
       case 'Q': {
         if (!limits_.persistent_ids) fail("a persistent id, which metadata never has", Code::unsupported);
@@ -310,8 +313,9 @@ class PickleMachine {
   void push_tuple(std::span<Node* const> items) {
     if (items.empty()) return push_empty_tuple();
     Node& tuple = make(Kind::tuple);
-    add_children(tuple, items);
+    add_children(tuple, items, 1);  // it may be about to become a call, and get its callee
     push(tuple);
+    fresh_tuple_ = &tuple;
   }
   void append(std::span<Node* const> items) {
     Node& list = top();
@@ -326,13 +330,15 @@ class PickleMachine {
     if (target.kind != Kind::dict && target.kind != Kind::call) fail("items set on what is no dict");
     add_children(target.kind == Kind::dict ? target : set_of(target), items);
   }
-  // The dict that stands for what was set on the result of a call: its third child.
+  // The dict that stands for what was set on the result of a call.
   Node& set_of(Node& call) {
-    if (call.count_ == 2) {
+    if (!call.has_set_) {
       Node* const set = &make(Kind::dict);
       add_children(call, {&set, 1});
+      call.has_set_ = true;
+      call.set_first_ = !call.has_state_;
     }
-    return *call.children()[2];
+    return *call.set_child();
   }
   void push_global() {
     Node& module = make_text(Kind::text, line());
@@ -349,20 +355,43 @@ class PickleMachine {
     global.is_.near[0] = &module;
     global.is_.near[1] = &name;
   }
-  void push_call(Kind kind) {
+  void push_call(Kind kind, const Node* fresh) {
     const auto parts = pop_last(2);
-    if (parts[0]->kind != Kind::global && !parts[0]->is_made()) fail("a call of what is no global");
-    if (parts[1]->kind != Kind::tuple) fail("a call whose arguments are no tuple");
+    Node* const callee = parts[0];
+    Node* const arguments = parts[1];
+    if (callee->kind != Kind::global && !callee->is_made()) fail("a call of what is no global");
+    if (arguments->kind != Kind::tuple) fail("a call whose arguments are no tuple");
+    if (arguments == fresh) {
+      push(become_made(*arguments, kind, callee));
+      return;
+    }
     Node& made = make(kind);
-    add_children(made, parts);
+    add_children(made, {&callee, 1});
+    add_children(made, arguments->children());
     push(made);
+  }
+  // A tuple that nobody else can know becomes the call itself: a pickle of records then takes half the memory.
+  Node& become_made(Node& tuple, Kind kind, Node* callee) {
+    tuple.kind = kind;
+    if (tuple.count_ > 2) {  // there is room for one more
+      std::copy_backward(tuple.is_.far.items, tuple.is_.far.items + tuple.count_, tuple.is_.far.items + tuple.count_ + 1);
+      tuple.is_.far.items[0] = callee;
+      ++tuple.count_;
+      return tuple;
+    }
+    const std::array<Node*, 2> arguments = {tuple.is_.near[0], tuple.is_.near[1]};
+    const size_t count = std::exchange(tuple.count_, 0);
+    add_children(tuple, {&callee, 1});
+    add_children(tuple, std::span(arguments).first(count));
+    return tuple;
   }
   void build() {
     Node* const state = pop();
     Node& object = top();
     if (!object.is_made()) fail("a state for what takes none");
-    if (object.state_) return alter(object);
-    object.state_ = state;
+    if (object.has_state_) return alter(object);
+    add_children(object, {&state, 1});
+    object.has_state_ = true;
   }
   // As a deque or an object of a class with __reduce__ has it: whoever reads the graph then knows that there is more to it.
   static void alter(Node& made) { made.altered_ = true; }
@@ -373,13 +402,6 @@ class PickleMachine {
   }
 
   // ---- The shape: depth and size, shared parts counted each time they occur
-
-  template <class Work>
-  static void for_each_child(const Node& node, Work work) {
-    for (Node* child : node.own_children()) work(*child);
-    for (Node* child : node.set_children()) work(*child);
-    if (node.state_) work(*node.state_);
-  }
 
   // Refuses cycles, and what is too deep or too large.
   void check_shape() { measure(*pickle_.root_, 1, 0); }
@@ -404,12 +426,20 @@ class PickleMachine {
     }
     node.weight_ = depth;
     Measure sum{1, 1};
-    for_each_child(node, [&](Node& child) {
-      const Measure inner = measure(child, depth + 1, made_at);
-      sum.height = std::max(sum.height, inner.height + 1);
+    const auto add = [&](Node& child, int levels) {
+      const Measure inner = measure(child, depth + levels, made_at);
+      sum.height = std::max(sum.height, inner.height + levels);
       sum.weight += inner.weight;
       if (sum.weight > limits_.nodes) fail("a pickle of too many values", Code::limit);
-    });
+    };
+    const int levels = node.is_made() ? 2 : 1;
+    if (node.is_made()) {  // its arguments are a tuple, though it is not kept
+      add(*node.children()[0], 1);
+      add(empty_, 1);
+    }
+    for (Node* child : node.own_children()) add(*child, levels);
+    for (Node* child : node.set_children()) add(*child, 1);
+    if (node.has_state_) add(*node.state_child(), 1);
     node.height_ = static_cast<uint16_t>(sum.height);
     node.weight_ = sum.weight;
     return sum;
@@ -435,6 +465,8 @@ class PickleMachine {
   Memo memo_;
   std::array<Node*, 256> small_{};
   Node* empty_tuple_ = nullptr;
+  Node empty_;  // what counts as one value on one level
+  Node* fresh_tuple_ = nullptr;  // that the opcode before this one made
 };
 
 Pickle::Pickle(std::span<const std::byte> bytes, const PickleLimits& limits, std::string file, int64_t origin_bytes) {

@@ -28,7 +28,7 @@ struct PickleLimits {
   bool cycles = false;  // an object may contain itself, as those of a user's classes do; who reads the graph must ask is_cyclic()
 };
 
-// A value, of 40 bytes: a file of a million records has some ten million of these.
+// A value, of 32 bytes: a file of a million records has some ten million of these.
 class Node {
  public:
   enum class Kind : uint8_t { none, boolean, integer, big_integer, real, text, bytes, global, tuple, list, dict, call, object, persistent };
@@ -41,15 +41,18 @@ class Node {
   double real() const { return kind == Kind::real ? is_.real : 0; }
   // Of text and bytes; a big integer in decimal. Empty for all others, as what follows is for kinds that have none.
   std::string_view text() const { return is_text() ? std::string_view(is_.text, count_) : std::string_view(); }
-  // Tuple, list; dict: key, value, key, value…; call and object: callee, arguments; persistent: its id.
+  // Tuple, list; dict: key, value, key, value…; call and object: the arguments; persistent: its id.
   Items items() const { return own_children(); }
+
+  // Call, object: what makes it, a global or itself made.
+  bool is_made() const { return kind == Kind::call || kind == Kind::object; }
+  const Node& callee() const { return *children()[0]; }
   // Call: what SETITEMS added to the result, as in a dict.
   Items set() const { return set_children(); }
   // Call, object: what BUILD gave it; else null.
-  const Node* state() const { return state_; }
+  const Node* state() const { return state_child(); }
   // Call, object: something else was done to the result, which is not kept: no plain value is like that.
   bool altered() const { return altered_; }
-  bool is_made() const { return kind == Kind::call || kind == Kind::object; }
 
   // Of a global: "torch" and "Size".
   std::string_view module() const { return kind == Kind::global ? is_.near[0]->text() : std::string_view(); }
@@ -61,29 +64,38 @@ class Node {
 
  private:
   friend class PickleMachine;
-  bool is_text() const { return kind == Kind::text || kind == Kind::bytes || kind == Kind::big_integer; }
   using Children = std::span<Node* const>;
+  bool is_text() const { return kind == Kind::text || kind == Kind::bytes || kind == Kind::big_integer; }
+  // What is made has its callee before its arguments, and behind them, in the order in which they came, its state and a dict of what was
+  // set.
   Children children() const { return {count_ <= 2 ? is_.near : is_.far.items, count_}; }
-  Children own_children() const { return kind < Kind::tuple ? Children() : children().first(is_made() ? 2 : count_); }
-  // A call to which something was set has a dict of it as its third child.
-  Children set_children() const { return is_made() && count_ == 3 ? children()[2]->own_children() : Children(); }
+  Children own_children() const {
+    if (kind < Kind::tuple) return {};
+    return is_made() ? children().subspan(1, count_ - 1u - has_state_ - has_set_) : children();
+  }
+  Node* set_child() const { return has_set_ ? children()[count_ - 1u - (has_state_ && set_first_)] : nullptr; }
+  Node* state_child() const { return has_state_ ? children()[count_ - 1u - (has_set_ && !set_first_)] : nullptr; }
+  Children set_children() const { return has_set_ ? set_child()->own_children() : Children(); }
 
-  bool altered_ = false;
+  bool altered_ : 1 = false;
+  bool has_state_ : 1 = false;
+  bool has_set_ : 1 = false;
+  bool set_first_ : 1 = false;
   uint16_t height_ = 0;  // levels from here down, once measured
   uint32_t count_ = 0;   // bytes of text, or children
   union {
+    Node* near[2];  // up to two children
     int64_t integer;
     double real;
     const char* text;
-    Node* near[2];  // up to two children
     struct {
       Node** items;
       size_t capacity;
     } far;  // more
   } is_ = {};
-  Node* state_ = nullptr;
   int64_t weight_ = 0;  // nodes from here down, once measured; the depth while being measured; 0 before
 };
+static_assert(sizeof(Node) == 32);
 
 class Pickle {
  public:

@@ -12,6 +12,7 @@ namespace tessera::format {
 namespace {
 
 using namespace std::string_literals;
+using namespace std::string_view_literals;
 using Kind = Node::Kind;
 
 // A pickle, and the bytes that it was read from.
@@ -58,11 +59,11 @@ std::string shown(const Node& node) {
     case Kind::dict: return "{" + shown(node.items()) + "}";
     case Kind::global: return "<" + node.global() + ">";
     case Kind::call:
-      return "call(" + shown(node.items()) + (node.set().empty() ? "" : " set " + shown(node.set())) +
+      return "call(" + shown(node.callee()) + " (" + shown(node.items()) + ")" + (node.set().empty() ? "" : " set " + shown(node.set())) +
              (node.state() ? " state " + shown(*node.state()) : "") + (node.altered() ? " altered" : "") + ")";
     case Kind::object:
-      return "object(" + shown(node.items()) + (node.state() ? " state " + shown(*node.state()) : "") + (node.altered() ? " altered" : "") +
-             ")";
+      return "object(" + shown(node.callee()) + " (" + shown(node.items()) + ")" + (node.state() ? " state " + shown(*node.state()) : "") +
+             (node.altered() ? " altered" : "") + ")";
     case Kind::persistent: return "persistent(" + shown(node.items()) + ")";
   }
   return "?";
@@ -125,6 +126,33 @@ TEST(Pickle, TellsWhatElseWasDoneToAnObject) {
   EXPECT_EQ(read("ca\nC\n)\x81K\x01Ns."), "object(<a C> () altered)") << "as a subclass of dict is";
   EXPECT_EQ(read("ca\nC\n)\x81}bNb."), "object(<a C> () state {} altered)");
   EXPECT_EQ(read("ca\nf\n)R)R."), "call(call(<a f> ()) ())") << "a bound method called";
+}
+
+TEST(Pickle, KeepsArgumentsStateAndItemsApart) {
+  const std::string f = "ca\nf\n";
+  EXPECT_EQ(read(f + "(K\x01K\x02K\x03K\x04tR}b."), "call(<a f> (1 2 3 4) state {})");
+  EXPECT_EQ(read(f + "K\x01K\x02\x86R(K\x05NuNb(K\x06Nu."), "call(<a f> (1 2) set 5 None 6 None state None)");
+  EXPECT_EQ(read(f + "K\x01K\x02K\x03\x87RNb(K\x05Nu(K\x06Nu."), "call(<a f> (1 2 3) set 5 None 6 None state None)");
+  EXPECT_EQ(read(f + ")R(K\x05Nu}b."), "call(<a f> () set 5 None state {})") << "as an OrderedDict with attributes";
+  // What the memo knows stays a tuple when a call is made of it.
+  const std::string memoized = f + "K\x01K\x02\x86q\x00Rh\x00\x86."s;
+  EXPECT_EQ(read(memoized), "(call(<a f> (1 2)) (1 2))");
+  EXPECT_EQ(read(f + "(K\x01K\x02K\x03t\x94\x81h\x00\x86."s), "(object(<a f> (1 2 3)) (1 2 3))");
+}
+
+TEST(Pickle, KeepsBytesThatAreGivenAway) {
+  std::vector<Pickle> moved;
+  moved.emplace_back(Bytes(as_bytes("\x8c\x05hello."sv).begin(), as_bytes("\x8c\x05hello."sv).end()));
+  moved.reserve(moved.capacity() + 1);
+  EXPECT_EQ(shown(moved.front().root()), "'hello'");
+}
+
+// Two names of a megabyte each, and five bytes for each global that is made of them.
+TEST(Pickle, AGlobalCopiesNoNames) {
+  const std::string name(1 << 20, 'x');
+  std::string many = "X\x00\x00\x10\x00"s + name + "q\x00("s;
+  for (int i = 0; i < 50'000; ++i) many += "h\x00h\x00\x93"s;
+  EXPECT_EQ(fault_of_reading(many + "t\x86.").code, Code::limit) << "and not for want of 100 GB";
 }
 
 TEST(Pickle, SharesWhatTheMemoShares) {

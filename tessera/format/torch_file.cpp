@@ -115,6 +115,7 @@ void add_storages(const Node& node, const ByteSource& file, std::set<const Node*
     if (!fresh && known->second != id.each_bytes()) throw corrupt_at(file, 0, "one storage with elements of two sizes");
     return;
   }
+  if (node.is_made()) add_storages(node.callee(), file, seen, each_bytes);
   for (const Node* item : node.items()) add_storages(*item, file, seen, each_bytes);
   for (const Node* item : node.set()) add_storages(*item, file, seen, each_bytes);
   if (node.state()) add_storages(*node.state(), file, seen, each_bytes);

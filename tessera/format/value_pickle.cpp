@@ -164,8 +164,8 @@ class Decoder {
 
   // What is made of a known class in a way that we do not know stays opaque, too: another Python may write it so.
   Value call(const Node& node) {
-    const Node& callee = *node.items()[0];
-    const auto arguments = node.items()[1]->items();
+    const Node& callee = node.callee();
+    const auto arguments = node.items();
     if (callee.kind != Kind::global || node.altered()) throw unknown(node);
     // A module's state dict carries its versions as an attribute; a leaf of a checkpoint that has one stays opaque and so keeps it.
     if (callee.is_global("collections OrderedDict") && arguments.empty() && (!node.state() || elsewhere_)) {
@@ -202,11 +202,11 @@ class Decoder {
   static std::vector<std::byte> plain_bytes(const Node& node) {
     if (node.kind == Kind::bytes) return {as_bytes(node.text()).begin(), as_bytes(node.text()).end()};
     const bool call =
-        node.kind == Kind::call && node.items()[0]->kind == Kind::global && node.set().empty() && !node.state() && !node.altered();
+        node.kind == Kind::call && node.callee().kind == Kind::global && node.set().empty() && !node.state() && !node.altered();
     if (!call) throw unknown(node);
-    const auto arguments = node.items()[1]->items();
-    if (is_builtin(*node.items()[0], "bytes") && arguments.empty()) return {};
-    const bool encoded = node.items()[0]->is_global("_codecs encode") && arguments.size() == 2 && arguments[0]->kind == Kind::text &&
+    const auto arguments = node.items();
+    if (is_builtin(node.callee(), "bytes") && arguments.empty()) return {};
+    const bool encoded = node.callee().is_global("_codecs encode") && arguments.size() == 2 && arguments[0]->kind == Kind::text &&
                          arguments[1]->kind == Kind::text && arguments[1]->text() == "latin1";
     if (encoded) {
       if (auto bytes = bytes_of_latin1(arguments[0]->text())) return std::move(*bytes);
@@ -215,7 +215,7 @@ class Decoder {
   }
 
   static Value device(const Node& node) {
-    const auto arguments = node.items()[1]->items();
+    const auto arguments = node.items();
     const bool named = !arguments.empty() && arguments[0]->kind == Kind::text;
     if (named && arguments.size() == 1) return Value::TorchDevice{std::string(arguments[0]->text())};
     if (!named || arguments.size() != 2 || arguments[1]->kind != Kind::integer) throw unknown(node);
@@ -224,7 +224,7 @@ class Decoder {
 
   // BytesIO by its state (bytes, position, attributes). Another position, and attributes, have no place in a Value.
   static Value object(const Node& node) {
-    const bool known = node.items()[0]->is_global("_io BytesIO") && node.items()[1]->items().empty() && !node.altered() && node.state() &&
+    const bool known = node.callee().is_global("_io BytesIO") && node.items().empty() && !node.altered() && node.state() &&
                        node.state()->kind == Kind::tuple && node.state()->items().size() == 3;
     if (!known) throw unknown(node);
     const Node& position = *node.state()->items()[1];
