@@ -100,7 +100,7 @@ def planned(args, size, places, metadata, disk_threads):
         found.append(ceilings.raw(args.build, "disk", threads, "big", size.mib << 20, only="read"))
     found.append(ceilings.raw(args.build, "memory", 1, "small", disk_bytes(args, size, places)))
     if "fio" not in args.skip:
-        found += [*ceilings.fio(1, disk_threads, size.mib), *ceilings.fio(2, 2, size.mib)]
+        found += [*ceilings.fio(1, disk_threads, size.mib << 20), *ceilings.fio(2, 2, size.layers_bytes())]
     if "training" not in args.skip:
         found += programs.training(args.build, size)
     if "peers" not in args.skip:
