@@ -140,6 +140,8 @@ def main():
     (args.out / "results.json").write_text(json.dumps(targets.results(samples, size), indent=1) + "\n")
     (args.out / "machine.txt").write_text(machine(size, warning, began) + "\n")
     report(args)
+    if samples.failed:
+        raise SystemExit(f"bench: failed: {', '.join(samples.failed)}")
 
 
 if __name__ == "__main__":
