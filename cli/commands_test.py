@@ -46,6 +46,20 @@ class Commands(unittest.TestCase):
         self.assertEqual(lines[1].split(), ["linear.weight", "float32", "[10,", "10]", "2", "400"])
         self.assertEqual(lines[-1], "3 tensors in 6 chunks: 300 elements, 1.2 KiB; 0 objects; written by PyTorch or another tool")
 
+    def test_ls_of_keys_lists_these_alone(self):
+        ours = GOLDEN / "tessera-2/fsdp_two_ranks/ckpt"
+        for place in (self.sharded, ours):
+            every = json.loads(tessera("ls", "--json", "--digest", place).stdout)["entries"]
+            keys = sorted(every)[:2]
+            done = tessera("ls", place, *keys, "--json", "--digest")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(json.loads(done.stdout)["entries"], {key: every[key] for key in keys})
+            self.assert_fails(tessera("ls", place, "no such key"), 3, "no such key")
+        root = self.scratch / "steps"
+        root.mkdir()
+        shutil.copytree(self.single, root / "step-00000001")
+        self.assert_fails(tessera("ls", root, "key"), 2, "is a root of steps")
+
     def test_ls_json_without_digest_reads_no_tensor(self):
         place = self.copied(self.sharded, "without_data")
         for file in place.glob("*.distcp"):
@@ -206,7 +220,7 @@ class Commands(unittest.TestCase):
         self.assertIn("error: ", done.stderr)
 
     def test_usage(self):
-        for arguments in ([], ["ls"], ["diff", "a"], ["ls", "a", "b"], ["lss", "a"], ["ls", "a", "--no-such"]):
+        for arguments in ([], ["ls"], ["diff", "a"], ["verify", "a", "b"], ["lss", "a"], ["ls", "a", "--no-such"]):
             self.assert_fails(tessera(*arguments), 2, "tessera: hint: ")
         for arguments in (["--help"], ["ls", "--help"], ["diff", "--help"], ["--version"]):
             done = tessera(*arguments)

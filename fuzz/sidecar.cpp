@@ -30,7 +30,8 @@ void decode(std::span<const std::byte> bytes) {
   }
   const MemorySource source(bytes);
   if (format::SidecarReader::version(source) == 1) {
-    if (sidecar.save_id.size() <= 1024) require(format::decode_sidecar(format::encode_sidecar(sidecar)) == sidecar, "what version 1 says can be said again");
+    if (sidecar.save_id.size() <= 1024)
+      require(format::decode_sidecar(format::encode_sidecar(sidecar)) == sidecar, "what version 1 says can be said again");
     return;
   }
   const format::SidecarReader reader(source);

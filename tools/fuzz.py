@@ -84,12 +84,14 @@ def message_seeds():
 
 
 def sidecar_seeds():
-    """Without the digest at their end, which the target puts there."""
+    """Of version 1, without the digest at their end, which the target puts there; and an index alone. Golden ones are of both versions."""
     text = lambda s: struct.pack("<Q", len(s)) + s
     head = b"\x89tessera\r\n\x1a\n\0\0\0\0" + struct.pack("<Iq", 1, 1 << 20) + text(b"0123456789abcdef" * 2) + struct.pack("<q", 900) + bytes(16)
     files = [text(b"__0_0.distcp") + struct.pack("<q", 1600) + bytes(range(16)), text(b"__1_0.distcp") + struct.pack("<q", (1 << 20) + 1) + bytes(32)]
     yield head + struct.pack("<Q", len(files)) + b"".join(files) + struct.pack("<Q", 1) + text(b"loss") + struct.pack("<d", 2.5)
     yield head + struct.pack("<QQ", 0, 0)
+    records = b"\x01w\x02\x00\x01w\x01\x02\x01\x07float32\x02\x04\x03\x02" + b"\x00\x00\x02\x03\x00\x00\xdc\x0b\x00" + b"\x02\x00\x02\x03\x01\xdc\x0b\xdc\x0b\x00"
+    yield struct.pack("<QQQ", 1, 0, len(records)) + records
 
 
 def seeds():
@@ -99,6 +101,8 @@ def seeds():
         if path.name.endswith(".metadata"):
             yield "metadata", data
             yield "pickle", data
+        elif path.name == ".tessera":
+            yield "sidecar", data
         elif path.suffix == ".distcp":
             for archive in zips_in(data):
                 yield "item", archive

@@ -46,6 +46,24 @@ struct RankState {
   }
 };
 
+TEST(Checkpoint, OpensTheKeysThatAreAskedForAndNoOthers) {
+  const auto storage = std::make_shared<MemoryStorage>();
+  all_well(on_ranks(2, [&](Comm& comm) { save(comm, *storage, "c", RankState(comm, 7, 100).state); }));
+  const Checkpoint whole = Checkpoint::open(storage, "c");
+  const Checkpoint one = Checkpoint::open(storage, "c", {.keys = {"w"}});
+  EXPECT_THAT(one.keys(), ElementsAre("w"));
+  EXPECT_EQ(one.tensor("w"), whole.tensor("w"));
+  std::vector<float> memory(28);
+  one.read("w", {{0, 0}, {7, 4}}, dense_view(reinterpret_cast<std::byte*>(memory.data()), DType::float32, {7, 4}));
+  EXPECT_EQ(memory.front(), 100);
+  EXPECT_EQ(memory.back(), 127);
+  EXPECT_EQ(Checkpoint::open(storage, "c", {.keys = {"object"}}).object("object"), Value("same"));
+  EXPECT_THAT(Checkpoint::open(storage, "c", {.keys = {"object", "w", "w"}}).keys(), ElementsAre("object", "w"));
+  const Fault fault = capture([&] { Checkpoint::open(storage, "c", {.keys = {"w", "v"}}); }).fault;
+  EXPECT_EQ(fault.code, Code::not_found);
+  EXPECT_THAT(fault.what, HasSubstr("'v'"));
+}
+
 TEST(SaveAndLoad, AnyRanksLoadWhatAnySavedAndTheReportSaysWhatWasRead) {
   for (int from = 1; from <= 4; ++from) {
     MemoryStorage storage;

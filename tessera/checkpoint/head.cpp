@@ -110,13 +110,10 @@ std::optional<Head> find_in_sidecar(const Storage& storage, const Path& director
 
 }  // namespace
 
-Bytes read_file(const Storage& storage, const Path& path, int64_t most_bytes) {
-  return read_whole(*storage.open(path), path, most_bytes);
-}
+Bytes read_file(const Storage& storage, const Path& path, int64_t most_bytes) { return read_whole(*storage.open(path), path, most_bytes); }
 
 HeadBytes read_head(const Storage& storage, const Path& directory, const format::Limits& limits) {
-  HeadBytes bytes{
-      read_whole(*open_metadata(storage, directory), below(directory, format::metadata_file), limits.metadata_bytes), {}};
+  HeadBytes bytes{read_whole(*open_metadata(storage, directory), below(directory, format::metadata_file), limits.metadata_bytes), {}};
   const Path sidecar = below(directory, format::sidecar_file);
   if (storage.exists(sidecar)) {
     bytes.sidecar = read_file(storage, sidecar, limits.metadata_bytes);

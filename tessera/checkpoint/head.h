@@ -34,7 +34,8 @@ Head decode_head(const HeadBytes& bytes, const format::Limits& limits = {});
 
 // The head of these keys alone; one that is not there is left out. Where the sidecar has an index, this reads some pages of it and the two
 // ends of `.metadata`, and not the rest: of the other keys it says nothing, and damage in the middle of `.metadata`, which it does not
-// need, is left to read_head() and verify(). Elsewhere it is decode_head(read_head()), cut down. The sidecar has at least the files of these keys.
+// need, is left to read_head() and verify(). Elsewhere it is decode_head(read_head()), cut down. The sidecar has at least the files of
+// these keys.
 Head read_head_of(const Storage& storage, const Path& directory, std::span<const std::string> keys, const format::Limits& limits = {});
 
 // One file of a directory, whole. Error(limit) above `most_bytes`.

@@ -6,6 +6,7 @@
 #include "tessera/checkpoint/on_ranks_test.h"
 #include "tessera/checkpoint/save.h"
 #include "tessera/format/dcp.h"
+#include "tessera/format/sidecar_index.h"
 #include "tessera/storage/local_storage.h"
 #include "tessera/storage/memory_storage.h"
 
@@ -55,6 +56,28 @@ TEST(Verify, ASoundCheckpointIsVerifiedToItsLastByte) {
     EXPECT_EQ(report.verified_bytes, report.total_bytes);
     EXPECT_EQ(report.unverified_bytes, 0);
   }
+}
+
+// Who reads one key only is told what the index says.
+TEST(Verify, AnIndexThatSaysOtherThanMetadataIsDamage) {
+  const Saved saved;
+  const Bytes metadata = saved.content(format::metadata_file);
+  const format::Sidecar sidecar = format::decode_sidecar(saved.content(format::sidecar_file));
+  const auto index_of = [&](const Manifest& manifest) {
+    return format::encode_index(manifest, std::vector<std::string>{"__0_0.distcp", "__1_0.distcp"});
+  };
+  Manifest manifest = format::decode_metadata(metadata);
+  saved.put(format::sidecar_file, format::encode_sidecar(sidecar, index_of(manifest)));
+  EXPECT_THAT(verify(saved.storage, "c").damage, IsEmpty());
+  std::get<TensorEntry>(manifest.entries.at("w").is).chunks.at(0).at.offset_bytes += 64;
+  saved.put(format::sidecar_file, format::encode_sidecar(sidecar, index_of(manifest)));
+  const VerifyReport report = verify(saved.storage, "c");
+  ASSERT_THAT(report.damage, SizeIs(1));
+  EXPECT_EQ(report.damage[0].fault.file, format::sidecar_file);
+  format::Sidecar other_ends = sidecar;
+  other_ends.metadata_ends = {};
+  saved.put(format::sidecar_file, format::encode_sidecar(other_ends));
+  EXPECT_THAT(verify(saved.storage, "c").damage, SizeIs(1));
 }
 
 TEST(Verify, EveryDamagedBlockIsListedWithItsKeys) {

@@ -21,7 +21,8 @@ int64_t page_count(int64_t size_bytes);
 
 class PagedSource final : public ByteSource {
  public:
-  // [begin, begin + size) of `file`, which must outlive it. The table has a digest for each page. Error(corrupt) if the range is not inside.
+  // [begin, begin + size) of `file`, which must outlive it. The table has a digest for each page. Error(corrupt) if the range is not
+  // inside.
   PagedSource(const ByteSource& file, int64_t begin_bytes, int64_t size_bytes, std::vector<Digest> table);
   int64_t size_bytes() const override { return pages_.size_bytes(); }
   void read(int64_t offset_bytes, std::span<std::byte> into) const override;

@@ -23,8 +23,7 @@ inline Bytes resealed(Bytes bytes) {
   if (bytes.size() >= text_at + 8 + 2 * digest_size) {
     const uint64_t parts = number(68) + number(76) + number(84), text = number(text_at);
     const uint64_t pages = parts / page_bytes + (parts % page_bytes != 0);
-    const bool fits = parts < bytes.size() && text < bytes.size() &&
-                      text_at + 8 + text + digest_size * (2 + pages) + parts == bytes.size();
+    const bool fits = parts < bytes.size() && text < bytes.size() && text_at + 8 + text + digest_size * (2 + pages) + parts == bytes.size();
     if (fits) {
       const size_t end = text_at + 8 + text;
       const auto table = page_table(std::span(bytes).subspan(end + digest_size * (1 + pages), parts));

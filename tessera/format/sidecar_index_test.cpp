@@ -52,8 +52,9 @@ RC_GTEST_PROP(SidecarIndex, FindsEveryKeyAndNoOther, ()) {
 Manifest example() {
   Manifest manifest;
   manifest.entries["o"] = {{"o"}, ObjectEntry{{"b", 300, 128, {"stream.zstd/1"}}}};
-  manifest.entries["w"] = {{"w", int64_t{2}},
-                           TensorEntry{DType::float32, {4, 3}, {{{{0, 0}, {2, 3}}, {"a", 0, 1500, {}}}, {{{2, 0}, {2, 3}}, {"c/d", 1500, 1500, {}}}}}};
+  manifest.entries["w"] = {
+      {"w", int64_t{2}},
+      TensorEntry{DType::float32, {4, 3}, {{{{0, 0}, {2, 3}}, {"a", 0, 1500, {}}}, {{{2, 0}, {2, 3}}, {"c/d", 1500, 1500, {}}}}}};
   return manifest;
 }
 
@@ -63,7 +64,9 @@ TEST(SidecarIndex, IsWrittenByteForByteAsDescribed) {
       "\x01o\x01\x00\x01o\x00"              // key, path of one name, an object
       "\x01\xac\x02\x80\x01\x01\x0dstream.zstd/1"  // file 1, 300, 128, a transform
       "\x01w\x02\x00\x01w\x01\x02\x01"      // key, path of a name and an index, a tensor
-      "\x07" "float32" "\x02\x04\x03\x02"   // dtype, sizes, two chunks
+      "\x07"
+      "float32"
+      "\x02\x04\x03\x02"   // dtype, sizes, two chunks
       "\x00\x00\x02\x03\x00\x00\xdc\x0b\x00"
       "\x02\x00\x02\x03\x02\xdc\x0b\xdc\x0b\x00"s;
   ByteWriter expected;

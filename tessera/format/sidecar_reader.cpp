@@ -44,7 +44,8 @@ uint32_t SidecarReader::version(const ByteSource& file) {
 }
 
 SidecarReader::Header SidecarReader::read_header(const ByteSource& file) {
-  const Bytes bytes = read_bytes(file, 0, std::min(file.size_bytes(), fixed_bytes + static_cast<int64_t>(longest_save_id + sizeof(Digest))));
+  const Bytes bytes =
+      read_bytes(file, 0, std::min(file.size_bytes(), fixed_bytes + static_cast<int64_t>(longest_save_id + sizeof(Digest))));
   ByteReader in{std::span(bytes).subspan(sidecar_magic.size() + sizeof(uint32_t))};
   Header header;
   head_.block_bytes = get_block_bytes(in);
@@ -86,7 +87,8 @@ SidecarReader::SidecarReader(const ByteSource& file) {
     const int64_t body_bytes = checked_add(checked_add(header.names_bytes, header.digests_bytes), header.index_bytes);
     const auto digest_bytes = static_cast<int64_t>(sizeof(Digest));
     const int64_t table_bytes = digest_bytes * page_count(body_bytes);
-    if (file.size_bytes() - header.end_bytes - table_bytes - digest_bytes != body_bytes) throw bad_sidecar("parts that are not as long as it is");
+    if (file.size_bytes() - header.end_bytes - table_bytes - digest_bytes != body_bytes)
+      throw bad_sidecar("parts that are not as long as it is");
     if (header.digests_bytes % digest_bytes != 0) throw bad_sidecar("digests of no file");
     const Bytes table = read_bytes(file, header.end_bytes, table_bytes);
     if (digest(table) != header.table) throw bad_sidecar("its table of pages differs from its digest");

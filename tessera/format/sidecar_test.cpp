@@ -12,8 +12,11 @@ namespace tessera::format {
 namespace {
 
 Sidecar example() {
-  Sidecar sidecar{
-      .save_id = "0123456789abcdef0123456789abcdef", .metadata_bytes = 77, .metadata = digest(as_bytes("m")), .metadata_ends = digest_of_ends(as_bytes("m")), .block_bytes = 4096};
+  Sidecar sidecar{.save_id = "0123456789abcdef0123456789abcdef",
+                  .metadata_bytes = 77,
+                  .metadata = digest(as_bytes("m")),
+                  .metadata_ends = digest_of_ends(as_bytes("m")),
+                  .block_bytes = 4096};
   sidecar.files["__0_0.distcp"] = {4097, {digest(as_bytes("a")), digest(as_bytes("b"))}};
   sidecar.files["__1_0.distcp"] = {4096, {digest(as_bytes("c"))}};
   sidecar.files["empty"] = {0, {}};

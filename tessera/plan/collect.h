@@ -27,7 +27,7 @@ struct Collected {
 std::vector<Collected> collect(const std::vector<Description>& ranks);
 
 // Every box of a tensor, in the order of boxes; replicas by rank. Arithmetic on them is safe.
-std::vector<HeldBy> held_boxes(const Collected& all);
+std::vector<RankBox> held_boxes(const Collected& all);
 
 // Borrows `all` until finish().
 void add(PlanBuilder& builder, const Collected& all);
