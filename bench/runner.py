@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DIR = "DIR"  # stands in a command for the new directory
+DIR = "@DIR@"  # stands in a command for the new directory
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Program:
 
     def shown(self):
         """The command for people, without this machine's paths."""
-        return " ".join(str(word) for word in self.command).replace(f"{ROOT}/", "")
+        return " ".join(str(word) for word in self.command).replace(f"{ROOT}/", "").replace(DIR, "DIR")
 
 
 @dataclass
