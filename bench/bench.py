@@ -100,7 +100,7 @@ def planned(args, size, places, metadata, disk_threads):
         found.append(ceilings.raw(args.build, "disk", threads, "big", size.mib << 20, only="read"))
     found.append(ceilings.raw(args.build, "memory", 1, "small", disk_bytes(args, size, places)))
     if "fio" not in args.skip:
-        found += [*ceilings.fio(1, disk_threads, size.mib), *ceilings.fio(2, 2, size.mib)]
+        found += [*ceilings.fio(1, disk_threads, size.mib << 20), *ceilings.fio(2, 2, size.layers_bytes())]
     if "training" not in args.skip:
         found += programs.training(args.build, size)
     if "peers" not in args.skip:
@@ -140,6 +140,8 @@ def main():
     (args.out / "results.json").write_text(json.dumps(targets.results(samples, size), indent=1) + "\n")
     (args.out / "machine.txt").write_text(machine(size, warning, began) + "\n")
     report(args)
+    if samples.failed:
+        raise SystemExit(f"bench: failed: {', '.join(samples.failed)}")
 
 
 if __name__ == "__main__":
