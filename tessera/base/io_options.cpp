@@ -18,7 +18,7 @@ WriteChoice chosen(const IoOptions& options, int ranks, const WriteChoice& known
   WriteChoice choice = known;
   if (options.mode != WriteMode::automatic) choice.mode = options.mode;
   if (options.threads > 0 || known.threads == 0) choice.threads = threads_of(options, ranks);
-  if (options.mode != WriteMode::automatic || options.threads > 0) choice.why = "as asked";
+  if (options.mode != WriteMode::automatic) choice.why = "as asked";
   return choice;
 }
 

@@ -102,7 +102,7 @@ struct BackgroundSaver::Worker {
                                 check();
                                 StagedWrite with_progress = work;
                                 with_progress.mode = choice.mode;
-                                with_progress.threads = std::max(1, options.io.threads);
+                                with_progress.threads = choice.threads;
                                 with_progress.progress = progress;
                                 return write_shards_staged(writes, *mine.value, storage, staging, ring, with_progress);
                               }};
@@ -148,6 +148,7 @@ PendingSave BackgroundSaver::start(std::shared_ptr<Storage> storage, const Path&
   }));
   const auto save = std::make_shared<PendingSave::State>();
   SaveOptions in_background = options.save;
+  in_background.io.threads = std::max(1, options.save.io.threads);  // the trainer has the rest of the machine
   if (!in_background.plans) in_background.plans = worker.plans;
   const auto work = [&worker, save, storage = std::move(storage), target, held, mine, options = std::move(in_background),
                      after = std::move(after)](const Background& background) mutable {

@@ -4,11 +4,16 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <numeric>
+#include <set>
 #include <thread>
 
+#include "tessera/base/guarded.h"
 #include "tessera/checkpoint/checkpoints.h"
 #include "tessera/checkpoint/on_ranks_test.h"
 #include "tessera/storage/memory_storage.h"
@@ -32,6 +37,10 @@ class Gate final : public Storage {
   void fail_on(std::string file) { fails_ = std::move(file); }
   // Waits until somebody stands before the closed gate.
   void wait_for_someone() const { waiting_.wait(0); }
+  // Of the threads that wrote data files.
+  std::set<int> niceness() const {
+    return niceness_.with([](const std::set<int>& seen) { return seen; });
+  }
 
   std::unique_ptr<FileWriter> create(const Path& file) override {
     return std::make_unique<Writer>(*this, memory_.create(file), !fails_.empty() && file.ends_with(fails_));
@@ -58,6 +67,10 @@ class Gate final : public Storage {
         gate_.waiting_.notify_all();
         gate_.open_.wait(false);
       }
+      if (bytes.size() > 4096) {
+        gate_.niceness_.with(
+            [](std::set<int>& seen) { seen.insert(::getpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)))); });
+      }
       if (fails_) throw Error({.code = Code::no_space, .what = "write", .offset_bytes = offset_bytes});
       file_->write(offset_bytes, bytes);
     }
@@ -72,6 +85,7 @@ class Gate final : public Storage {
   std::atomic<bool> open_ = true;
   std::atomic<int> waiting_ = 0;
   std::string fails_;
+  mutable Guarded<std::set<int>> niceness_;
 };
 
 // This rank's part of a tensor of 16 MB.
@@ -119,6 +133,51 @@ TEST(AsyncSave, SavesWhatTheTensorsHeldWhenTheyWereStaged) {
       expect_saved(comm, steps, 1, 7);
     }));
   }
+}
+
+// The thread that writes tells its niceness while it stands before the gate.
+TEST(AsyncSave, ItsThreadsStandBackAndTheTrainersDoNot) {
+  const auto storage = std::make_shared<Gate>();
+  all_well(on_ranks(1, [&](Comm& comm) {
+    Checkpoints steps(comm, storage);
+    steps.warm(int64_t{32} << 20);
+    const RankState mine(comm, 7);
+    const PendingSave save = steps.async_save(1, mine.state, {.save = {.io = {.threads = 2}}, .background = {.niceness = 5}});
+    const SaveReport report = save.wait();
+    EXPECT_EQ(storage->niceness(), std::set<int>{5});
+    EXPECT_EQ(report.write.threads, 2);
+    const int mine_now = ::getpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)));
+    EXPECT_NE(mine_now, 5);
+    expect_saved(comm, steps, 1, 7);
+  }));
+}
+
+TEST(AsyncSave, CoresThatAreNotThereAreRefusedOnEveryRank) {
+  const auto storage = std::make_shared<Gate>();
+  const auto outcomes = on_ranks(2, [&](Comm& comm) {
+    Checkpoints steps(comm, storage);
+    const RankState mine(comm, 7);
+    AsyncOptions options;
+    if (comm.rank() == 1) options.background.cpus = {-1};
+    steps.async_save(1, mine.state, options).wait();
+  });
+  for (const auto& outcome : outcomes) {
+    EXPECT_EQ(outcome.fault.code, Code::invalid_argument);
+    EXPECT_EQ(outcome.fault.rank, 1);
+  }
+}
+
+TEST(AsyncSave, ARateHoldsTheSaveBackAndNotTheTrainer) {
+  const auto storage = std::make_shared<Gate>();
+  all_well(on_ranks(1, [&](Comm& comm) {
+    Checkpoints steps(comm, storage);
+    const RankState mine(comm, 7);
+    const auto begin = std::chrono::steady_clock::now();
+    steps.async_save(1, mine.state, {.save = {.io = {.most_bytes_per_second = int64_t{64} << 20}}}).wait();
+    // 15 MiB at 64 MiB a second, of which the last block may go at once.
+    EXPECT_GE(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(210));
+    expect_saved(comm, steps, 1, 7);
+  }));
 }
 
 TEST(AsyncSave, AStateBeyondTheBudgetGoesInWavesAndTheReportSaysSo) {

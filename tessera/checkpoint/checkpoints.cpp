@@ -137,9 +137,17 @@ SaveReport Checkpoints::save(Step step, const StateDict& state, const SaveOption
 }
 
 PendingSave Checkpoints::async_save(Step step, StateDict state, const AsyncOptions& options) {
+  AsyncOptions with = options;
+  with.save = with_plans(options.save);
+  return in_background().start(storage_, step_name(step), std::move(state), with,
+                               [this, step](Comm& comm, SaveReport& report) { report.warnings = retain(comm, step); });
+}
+
+void Checkpoints::warm(int64_t bytes) { in_background().warm(bytes); }
+
+BackgroundSaver& Checkpoints::in_background() {
   if (!background_) background_ = std::make_unique<BackgroundSaver>(comm_, staging_bytes_);
-  return background_->start(storage_, step_name(step), std::move(state), {with_plans(options.save), options.when_busy},
-                            [this, step](Comm& comm, SaveReport& report) { report.warnings = retain(comm, step); });
+  return *background_;
 }
 
 // The plan of one step serves the next, in the background or not: never two at a time.

@@ -51,6 +51,9 @@ class Checkpoints {
   // Begins a save in the background (async_save.h). Whatever is called next here first waits for it, and throws what it failed with if
   // nobody waited on the handle; the destructor waits too.
   PendingSave async_save(Step step, StateDict state, const AsyncOptions& options = {});
+  // Makes and touches this rank's memory for copies of so many bytes, within staging_bytes, so that the first async_save copies as fast as
+  // the next one. Every rank calls it, before its first async_save.
+  void warm(int64_t bytes);
   // Ends what is under way: published by the deadline, or given up, the steps before still standing. True if nothing was given up.
   // For whoever was told to go (stop_signal.h).
   bool finish(Deadline deadline);
@@ -82,6 +85,7 @@ class Checkpoints {
 
  private:
   void settle();
+  BackgroundSaver& in_background();
   SaveOptions with_plans(SaveOptions options) const;
   std::vector<std::string> retain(Comm& comm, Step published);
 
