@@ -65,10 +65,15 @@ def busy():
 
 
 def probe(args, places):
-    """As somebody who cares for speed does once for each file system. What it finds is kept in --out, and not where the user keeps his."""
+    """As somebody who cares for speed does once for each file system. What it finds is kept in --out, and not where the user keeps his.
+    Returns the threads that a rank then writes to the disk with."""
     os.environ["XDG_CACHE_HOME"] = str(args.out / "cache")
-    for place in places.values():
-        print(subprocess.run([args.build / "cli/tessera", "probe", place], capture_output=True, text=True, check=True).stdout, file=sys.stderr)
+    tessera, choices = args.build / "cli/tessera", {}
+    for place, directory in places.items():
+        found = subprocess.run([tessera, "probe", directory, "--json"], capture_output=True, text=True, check=True).stdout
+        choices[place] = json.loads(found)["choice"]
+        print(f"bench: {place}: {choices[place]['mode']}, threads: {choices[place]['threads']}; {choices[place]['why']}", file=sys.stderr)
+    return choices["disk"]["threads"]
 
 
 def disk_bytes(args, size, places):
@@ -88,14 +93,14 @@ def stock_metadata(args, size, places):
     return samples, left if left.exists() else None
 
 
-def planned(args, size, places, metadata):
+def planned(args, size, places, metadata, disk_threads):
     found = list(programs.ours(args.build, size, metadata))
     for threads in sorted({1, programs.THREADS}):
         found.append(ceilings.raw(args.build, "memory", threads, "big", size.mib << 20))
         found.append(ceilings.raw(args.build, "disk", threads, "big", size.mib << 20, only="read"))
     found.append(ceilings.raw(args.build, "memory", 1, "small", disk_bytes(args, size, places)))
     if "fio" not in args.skip:
-        found += [*ceilings.fio(1, programs.THREADS, size.mib), *ceilings.fio(2, 2, size.mib)]
+        found += [*ceilings.fio(1, disk_threads, size.mib << 20), *ceilings.fio(2, 2, size.layers_bytes())]
     if "training" not in args.skip:
         found += programs.training(args.build, size)
     if "peers" not in args.skip:
@@ -128,14 +133,15 @@ def main():
     places = {"disk": args.disk or args.out, "memory": args.memory}
     for line in filter(None, [warning, *absent(args)]):
         print(f"bench: {line}", file=sys.stderr)
-    if not args.tiny:
-        probe(args, places)
+    threads = programs.THREADS if args.tiny else probe(args, places)
     first, metadata = stock_metadata(args, size, places) if "peers" not in args.skip else (Samples(), None)
-    samples = run(planned(args, size, places, metadata), places, size.rounds)
+    samples = run(planned(args, size, places, metadata, threads), places, size.rounds)
     samples.add(first)
     (args.out / "results.json").write_text(json.dumps(targets.results(samples, size), indent=1) + "\n")
     (args.out / "machine.txt").write_text(machine(size, warning, began) + "\n")
     report(args)
+    if samples.failed:
+        raise SystemExit(f"bench: failed: {', '.join(samples.failed)}")
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ def fio_name(files, way):
     return ".".join(("fio", str(files), *way))
 
 
-def fio(files, threads, mib):
-    """A program for each way to write `mib` MiB to so many files, by a job a thread. What cannot run here (io_uring may be forbidden) is skipped."""
-    each = mib // threads
-    where = [f"--directory={DIR}"] if files == threads else [f"--filename={DIR}/one", f"--offset_increment={each}m"]
+def fio(files, threads, data_bytes):
+    """A program for each way to write so many bytes to so many files, by a job a thread. What cannot run here (io_uring may be forbidden) is skipped."""
+    each = data_bytes // threads >> 12 << 12
+    where = [f"--directory={DIR}"] if files == threads else [f"--filename={DIR}/one", f"--offset_increment={each}"]
     for way in WAYS:
         engine, block, mode = way
-        command = ["fio", "--name=write", *where, "--rw=write", f"--bs={block}", f"--size={each}m", f"--numjobs={threads}", f"--ioengine={engine}",
+        command = ["fio", "--name=write", *where, "--rw=write", f"--bs={block}", f"--size={each}", f"--numjobs={threads}", f"--ioengine={engine}",
                    f"--iodepth={8 if engine == 'io_uring' else 1}", "--direct=1" if mode == "direct" else "--end_fsync=1", "--output-format=json"]
         yield Program(fio_name(files, way), command, optional=True, read=fio_seconds)
 

@@ -45,7 +45,7 @@ def io(rows, path):
 
 def planning(rows, path):
     """CPU seconds of planning and metadata, ours beside stock's, on a logarithmic axis."""
-    wanted = [("plan.cold", "plan, cold"), ("plan.described", "plan, from descriptions"), ("plan.warm", "plan, warm"), ("metadata.stock", "decode stock's .metadata")]
+    wanted = [("plan.cold", "plan, cold"), ("plan.described", "plan, from descriptions"), ("metadata.stock", "decode stock's .metadata")]
     figure, axis = plt.subplots(figsize=(7, 3))
     named = [entry for name, title in wanted if name in rows
              for entry in ((f"{title}: DCP", rows[name]["peer"], PEER), (f"{title}: tessera", rows[name]["ours"], OURS))]
@@ -82,8 +82,15 @@ def targets(rows, path):
     save(figure, path)
 
 
+PLOTS = (("io", io, "Saves and loads: ours, the peers, the ceiling"), ("planning", planning, "Planning and metadata"),
+         ("steps", steps, "Training steps, alone and while a save runs"), ("targets", targets, "How much of each target is used up"))
+
+
 def draw(results, directory):
+    """Returns {file name: what it shows} of those that there was something to draw for."""
     directory.mkdir(parents=True, exist_ok=True)
     rows = {row["id"]: row for row in results}
-    for name, plot in (("io", io), ("planning", planning), ("steps", steps), ("targets", targets)):
+    for name, plot, _ in PLOTS:
+        (directory / f"{name}.png").unlink(missing_ok=True)
         plot(rows, directory / f"{name}.png")
+    return {f"{name}.png": shows for name, _, shows in PLOTS if (directory / f"{name}.png").exists()}

@@ -6,7 +6,7 @@ from pathlib import Path
 from runner import DIR, Program
 
 HERE = Path(__file__).resolve().parent
-# What save() and load() take for a rank that is alone: a share of the cores, at most 4 (base/io_options.h).
+# What a rank that is alone takes where no probe says otherwise: the cores, at most 4 (base/io_options.h).
 THREADS = min(4, os.cpu_count() or 1)
 PEERS = ("torch.save", "safetensors", "dcp", "dcp-2-threads", "torchsnapshot", "torch_checkpointing")
 
@@ -28,6 +28,11 @@ class Size:
     def small_tensors(self):
         return self.small_mib * 256
 
+    def layers_bytes(self):
+        """Of the state that is nearest in whole layers (shared/peers/dcp_io.py)."""
+        layer = (4 * 2048 * 2048 + 8 * 2048) * 3 * 4
+        return max(1, round(self.mib * 2**20 / layer)) * layer
+
 
 QUICK = Size(rounds=2, mib=256, stock_ranks=64, train_steps=30)
 TINY = Size(rounds=1, mib=8, small_mib=1, ranks=4, many_ranks=8, tensors=16, stock_ranks=4, control_ranks=4, inner_rounds=1, train_steps=4)
@@ -45,11 +50,13 @@ def io(build, size, place, shape, ranks=1, threads=0):
 
 def ours(build, size, metadata=None):
     """Those of our programs that save, load and plan. `metadata`: stock's own, to be decoded beside ours."""
-    for place in ("disk", "memory"):
-        for shape in ("big", "mid", "small"):
-            yield io(build, size, place, shape)
-        yield io(build, size, place, "big", threads=1)
+    for shape in ("big", "mid", "small"):
+        yield io(build, size, "disk", shape)
     yield io(build, size, "disk", "layers", ranks=2)
+    for place in ("disk", "memory"):
+        for threads in sorted({1, THREADS}):
+            yield io(build, size, place, "big", threads=threads)
+    yield io(build, size, "memory", "small")
     for name, budget in (("stall", 0), ("stall.budget", max(4, size.mib // 8))):
         yield Program(name, [build / "bench/stall_bench", "--dir", DIR, "--mib", size.mib, "--budget-mib", budget])
     for cut, ranks in (("rows", (4, 3)), ("columns", (4, 3)), ("whole", (1, 2))):
@@ -57,9 +64,9 @@ def ours(build, size, metadata=None):
         yield Program(f"reshard.{cut}", command, "memory")
     yield Program("control", [build / "bench/control_bench", "--ranks", size.control_ranks, "--rounds", size.inner_rounds])
     scale = ["--ranks", size.ranks, "--tensors", size.tensors, "--rounds", size.inner_rounds]
-    yield Program("plan", [build / "bench/plan_bench", *scale, "--many-ranks", size.many_ranks], most_rounds=1, optional=True)
+    yield Program("plan", [build / "bench/plan_bench", *scale, "--many-ranks", size.many_ranks], most_rounds=1)
     given = ["--metadata", metadata] if metadata else []
-    yield Program("metadata", [build / "bench/meta_bench", *scale, "--dir", DIR, *given], most_rounds=1, optional=True)
+    yield Program("metadata", [build / "bench/meta_bench", *scale, "--dir", DIR, *given], most_rounds=1)
 
 
 # How the saves behind a training step stand back (gpt_train --help).
@@ -79,7 +86,7 @@ def training(build, size):
 def stock_planning(python, peers, size, out):
     """Stock's planning of a save, in CPU seconds of its coordinator; leaves stock's metadata in `out`."""
     command = [python, HERE / "peer_metadata.py", "--peers", peers, "--ranks", size.stock_ranks, "--tensors", size.tensors, "--out", out]
-    return Program("peer.plan", command, most_rounds=1, optional=True)
+    return Program("peer.plan", command, most_rounds=1)
 
 
 def peers(python, directory, size, places, most_rounds, trains):

@@ -25,6 +25,11 @@ def shown_checks(row):
     return "; ".join(f"{check['target']}: {'not measured' if check['value'] is None else number(check['value'])}" for check in row["checks"])
 
 
+def cpu(row):
+    found = [row.get("ours_cpu"), row.get("peer_cpu")]
+    return ", ".join(number(figure) for figure in found) if any(found) else ""
+
+
 def numbered_commands(rows):
     """command → its number; those of ceilings too."""
     found = dict.fromkeys(command for row in rows for command in (row["command"], row.get("ceiling_command")) if command)
@@ -32,20 +37,21 @@ def numbered_commands(rows):
 
 
 def table(rows, numbers):
-    lines = ["| metric | unit | ours | CPU s | peer | peer is | ceiling | ratio | target: reached | met | commands |", "|---|---|---|---|---|---|---|---|---|---|---|"]
+    lines = ["| metric | unit | ours | CPU s: ours, peer | peer | peer is | ceiling | ratio | target: reached | met | commands |", "|---|---|---|---|---|---|---|---|---|---|---|"]
     for row in rows:
         met = {True: "yes", False: "**no**", None: "not measured" if row["target"] else ""}[row["met"]]
         commands = ", ".join(str(numbers[row[field]]) for field in ("command", "ceiling_command") if row.get(field))
-        cells = [row["metric"], row["unit"], number(row["ours"]), number(row.get("ours_cpu")), number(row["peer"]), row["peer_name"] or "", number(row["ceiling"]),
+        cells = [row["metric"], row["unit"], number(row["ours"]), cpu(row), number(row["peer"]), row["peer_name"] or "", number(row["ceiling"]),
                  number(row["ratio"]), shown_checks(row), met, commands]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def text_of(rows, machine):
+def text_of(rows, machine, pictures):
     numbers = numbered_commands(rows)
     commands = "\n".join(f"{number}. `{command}`" for command, number in numbers.items())
-    return f"{machine}\n\n{table(rows, numbers)}\n\nThe commands, DIR being a new directory:\n\n{commands}\n"
+    shown = "\n".join(f"![{shows}]({name})" for name, shows in pictures.items())
+    return f"{machine}\n\n{table(rows, numbers)}\n\n{shown}\n\nThe commands, DIR being a new directory:\n\n{commands}\n"
 
 
 def write_docs(text):
@@ -61,15 +67,17 @@ def main():
     parser.add_argument("--docs", action="store_true")
     args = parser.parse_args()
     rows = json.loads((args.results / "results.json").read_text(encoding="utf-8"))
-    text = text_of(rows, (args.results / "machine.txt").read_text(encoding="utf-8").strip())
-    if args.docs:
-        write_docs(text)
-    else:
-        (args.results / "results.md").write_text(text, encoding="utf-8")
-        print(text)
+    pictures = {}
     if not args.no_plots:
         import plots
-        plots.draw(rows, DOCS / "img" if args.docs else args.results)
+        pictures = plots.draw(rows, DOCS / "img" if args.docs else args.results)
+    machine = (args.results / "machine.txt").read_text(encoding="utf-8").strip()
+    if args.docs:
+        write_docs(text_of(rows, machine, {f"img/{name}": shows for name, shows in pictures.items()}))
+    else:
+        text = text_of(rows, machine, pictures)
+        (args.results / "results.md").write_text(text, encoding="utf-8")
+        print(text)
 
 
 if __name__ == "__main__":

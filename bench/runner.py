@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DIR = "DIR"  # stands in a command for the new directory
+DIR = "@DIR@"  # stands in a command for the new directory
 
 
 @dataclass
@@ -21,12 +21,12 @@ class Program:
     command: list
     place: str = "disk"  # the file system of DIR: disk or memory
     most_rounds: int = 1000
-    optional: bool = False  # a failure leaves it out, with a line that says why
+    optional: bool = False  # may fail, and is then left out, with a line that says why
     read: Callable = dict  # makes of what it printed what is kept; a ValueError is a failure
 
     def shown(self):
         """The command for people, without this machine's paths."""
-        return " ".join(str(word) for word in self.command).replace(f"{ROOT}/", "")
+        return " ".join(str(word) for word in self.command).replace(f"{ROOT}/", "").replace(DIR, "DIR")
 
 
 @dataclass
@@ -35,10 +35,11 @@ class Samples:
     runs: dict = field(default_factory=dict)  # name → objects
     shown: dict = field(default_factory=dict)  # name → command for people
     skipped: dict = field(default_factory=dict)  # name → why
+    failed: dict = field(default_factory=dict)  # the same, of those that may not fail
 
     def add(self, other):
-        for mine, theirs in ((self.runs, other.runs), (self.shown, other.shown), (self.skipped, other.skipped)):
-            mine.update(theirs)
+        for name, mine in vars(self).items():
+            mine.update(getattr(other, name))
 
     def all(self, name, *path):
         """Every sample of a figure: the object's field at `path`; of a list, all that it holds."""
@@ -90,14 +91,13 @@ def run_once(program, places, keep):
 def run(programs, places, rounds, say=lambda line: print(line, file=sys.stderr, flush=True)):
     samples = Samples(shown={program.name: program.shown() for program in programs})
     for number in range(rounds):
-        due = [p for p in programs if number < p.most_rounds and p.name not in samples.skipped]
+        out = samples.skipped | samples.failed
+        due = [program for program in programs if number < program.most_rounds and program.name not in out]
         random.shuffle(due)
         for program in due:
             say(f"round {number + 1} of {rounds}: {program.name}")
             failure = run_once(program, places, samples.runs.setdefault(program.name, []).append)
-            if failure and not program.optional:
-                raise SystemExit(f"{program.shown()}: {failure}")
             if failure:
-                samples.skipped[program.name] = failure
-                say(f"skipped {program.name}: {failure}")
+                (samples.skipped if program.optional else samples.failed)[program.name] = failure
+                say(f"{'skipped' if program.optional else 'FAILED'} {program.name}: {failure}")
     return samples

@@ -112,16 +112,25 @@ class Agreeing {
     return std::vector<Bytes>(all.size(), encode_orders(Planned::derived, encode_list(encoded)));
   }
 
-  // A second round: the leader plans for all.
+  // A second round: the leader plans for all. One rank alone has nobody to tell.
   Bytes describe_to_leader() {
     std::optional<Bytes> replicated;
     if (compare_replicas_) replicated = ask_for_replicas();
+    std::optional<Description> digested;
+    const auto mine = [&]() -> const Description& { return digested ? *digested : mine_->description; };
+    const bool alone = comm_.size() == 1;
     return through_leader(
-        comm_, Phase::plan, [&] { return encode(replicated ? with_digests(*mine_, decode_held_boxes(*replicated)) : mine_->description); },
+        comm_, Phase::plan,
+        [&] {
+          if (replicated) digested = with_digests(*mine_, decode_held_boxes(*replicated));
+          return alone ? Bytes{} : encode(mine());
+        },
         [&](const std::vector<Bytes>& all) {
-          keep_whole(plan_save(decode_each(all, decode_description), random_id()));
+          keep_whole(alone ? plan_save(std::span(&mine(), 1), random_id()) : plan_save(decode_each(all, decode_description), random_id()));
           std::vector<Bytes> answers;
-          for (const RankWrites& writes : cache_.whole->plan.ranks) answers.push_back(encode_orders(Planned::described, encode(writes)));
+          // The leader has the plan.
+          for (const RankWrites& writes : cache_.whole->plan.ranks)
+            answers.push_back(encode_orders(Planned::described, answers.empty() ? Bytes{} : encode(writes)));
           return answers;
         });
   }

@@ -21,6 +21,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::Each;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 // A job's state, told the same to every rank.
 struct JobState {
@@ -254,6 +255,7 @@ TEST(Agree, StepsOfARootShareTheirPlanInTheBackgroundAndNot) {
   }));
   const auto id_of = [&](const Path& step) { return decode_head(read_head(*storage, step)).manifest.save_id; };
   EXPECT_NE(id_of("step-00000001"), id_of("step-00000002")) << "a plan that is used again is another save";
+  for (const Step step : {1, 2, 3}) EXPECT_THAT(verify(storage, step_name(step)).damage, IsEmpty());
 }
 
 // A job whose state changes at random, on all ranks or on one, and whose ranks lose their caches at random.

@@ -76,6 +76,22 @@ void write_file(Storage& storage, const Path& staging, const char* name, const B
     throw Error({.code = Code::corrupt, .what = "the file is not as long as what was written", .file = name});
 }
 
+// The files that the plan has, ascending.
+std::vector<std::string> files_of(const SavePlan& plan) {
+  std::vector<std::string> files;
+  for (const RankWrites& writes : plan.ranks) {
+    if (!writes.items.empty()) files.push_back(writes.file);
+  }
+  std::ranges::sort(files);
+  return files;
+}
+
+const EncodedPlan& encode(const SavePlan& plan, std::optional<EncodedPlan>& kept) {
+  if (kept) format::set_save_id(kept->metadata, plan.manifest.save_id);
+  else kept = EncodedPlan{.metadata = format::encode_metadata(plan.manifest), .index = format::encode_index(plan.manifest, files_of(plan))};
+  return *kept;
+}
+
 }  // namespace
 
 Standing prepare_target(Storage& storage, const Path& target, Replace replace) {
@@ -92,8 +108,10 @@ Standing prepare_target(Storage& storage, const Path& target, Replace replace) {
 }
 
 void publish(const SavePlan& plan, const std::vector<Proof>& proofs, const std::map<std::string, double>& metrics, Storage& storage,
-             const Path& staging, const Path& target, Replace replace, const std::optional<Standing>& replaces) {
-  const Bytes metadata = format::encode_metadata(plan.manifest);
+             const Path& staging, const Path& target, Replace replace, const std::optional<Standing>& replaces,
+             std::optional<EncodedPlan>* encoded) {
+  std::optional<EncodedPlan> of_this_save;
+  const auto& [metadata, index] = encode(plan, encoded ? *encoded : of_this_save);
   format::Sidecar sidecar{.save_id = plan.manifest.save_id,
                           .metadata_bytes = static_cast<int64_t>(metadata.size()),
                           .metadata = digest(metadata),
@@ -107,9 +125,7 @@ void publish(const SavePlan& plan, const std::vector<Proof>& proofs, const std::
     if (!plan.ranks[r].items.empty()) sidecar.files[proof.file] = {proof.length_bytes, proof.blocks};
   }
   check_names(plan, storage, staging);
-  std::vector<std::string> files;
-  for (const auto& [name, digests] : sidecar.files) files.push_back(name);
-  write_file(storage, staging, format::sidecar_file, format::encode_sidecar(sidecar, format::encode_index(plan.manifest, files)));
+  write_file(storage, staging, format::sidecar_file, format::encode_sidecar(sidecar, index));
   write_file(storage, staging, format::metadata_file, metadata);
   storage.sync(staging);
   commit(storage, staging, target, replace, replaces);

@@ -24,9 +24,17 @@ namespace tessera {
 // taken away first (reclaim.h). Returns what the save is going to replace. Error(exists) where that was not asked for.
 Standing prepare_target(Storage& storage, const Path& target, Replace replace);
 
+// What of a checkpoint's head follows from its plan, but for the save id in it: of the next save by the same plan it is the same.
+struct EncodedPlan {
+  Bytes metadata;
+  Bytes index;  // of the sidecar
+};
+
 // `metrics` go into the sidecar, for whoever keeps the best. `replaces` is what prepare_target() saw; without it, whatever stands
-// there may be replaced.
+// there may be replaced. `encoded`: what an earlier publication of this plan left there, or nothing yet; where there is something, nobody
+// looks at the manifest's entries.
 void publish(const SavePlan& plan, const std::vector<Proof>& proofs, const std::map<std::string, double>& metrics, Storage& storage,
-             const Path& staging, const Path& target, Replace replace, const std::optional<Standing>& replaces = {});
+             const Path& staging, const Path& target, Replace replace, const std::optional<Standing>& replaces = {},
+             std::optional<EncodedPlan>* encoded = nullptr);
 
 }  // namespace tessera

@@ -71,7 +71,10 @@ SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const
     enter(Phase::publish);
     const TraceSpan span("publish");
     on_leader(comm, Phase::publish, [&] {
-      publish(plans.whole->plan, decode_each(proofs, decode_proof), options.metrics, storage, staging, target, options.replace, replaces);
+      PlanCache::Whole& whole = *plans.whole;
+      publish(whole.plan, decode_each(proofs, decode_proof), options.metrics, storage, staging, target, options.replace, replaces,
+              &whole.encoded);
+      whole.plan.manifest.entries = {};  // the larger of the two
       return Bytes{};
     });
   } catch (...) {

@@ -39,6 +39,7 @@ void TraceFile::finish() {
   if (path_.empty()) return;
   const std::string path = std::exchange(path_, {});
   std::ofstream out(path, std::ios::binary);
+  if (!out) throw Error(os_fault(errno, "open the trace", path));
   out << trace_json(take_trace());
   out.close();
   if (!out) throw Error(os_fault(errno, "write the trace", path));

@@ -14,7 +14,7 @@ std::string trace_json(const std::vector<TraceRow>& rows);
 class TraceFile {
  public:
   explicit TraceFile(std::string path);
-  // Writes the file, once. Error(io) where it cannot.
+  // Writes the file, once. Error(not_found, no_space, io) where it cannot.
   void finish();
   ~TraceFile();  // finishes; a failure is then not told
 

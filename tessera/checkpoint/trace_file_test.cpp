@@ -52,7 +52,7 @@ TEST(TraceFile, WithoutAPathRecordsNothing) {
 
 TEST(TraceFile, APlaceThatCannotBeWrittenIsAnError) {
   TraceFile trace("/proc/no/such/place");
-  EXPECT_EQ(capture([&] { trace.finish(); }).fault.code, Code::io);
+  EXPECT_EQ(capture([&] { trace.finish(); }).fault.code, Code::not_found);
 }
 
 }  // namespace

@@ -54,13 +54,13 @@ int64_t volume(const Box& box) { return volume(box.sizes); }
 
 std::optional<Box> intersect(const Box& a, const Box& b) {
   assert(a.offsets.size() == b.offsets.size());
+  for (size_t d = 0; d < a.offsets.size(); ++d) {
+    if (std::max(a.offsets[d], b.offsets[d]) >= std::min(a.offsets[d] + a.sizes[d], b.offsets[d] + b.sizes[d])) return std::nullopt;
+  }
   Box both{Sizes(a.offsets.size()), Sizes(a.offsets.size())};
   for (size_t d = 0; d < a.offsets.size(); ++d) {
-    const int64_t begin = std::max(a.offsets[d], b.offsets[d]);
-    const int64_t end = std::min(a.offsets[d] + a.sizes[d], b.offsets[d] + b.sizes[d]);
-    if (begin >= end) return std::nullopt;
-    both.offsets[d] = begin;
-    both.sizes[d] = end - begin;
+    both.offsets[d] = std::max(a.offsets[d], b.offsets[d]);
+    both.sizes[d] = std::min(a.offsets[d] + a.sizes[d], b.offsets[d] + b.sizes[d]) - both.offsets[d];
   }
   return both;
 }

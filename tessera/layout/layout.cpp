@@ -10,12 +10,9 @@ namespace {
 
 [[noreturn]] void refuse(const std::string& what) { throw Error({.code = Code::invalid_argument, .what = what}); }
 
-// A tensor without elements, where not every rank holds it.
-std::vector<Box> empty_on_the_leader(std::span<const int64_t> sizes, int rank) {
-  if (rank != 0) return {};
-  return {whole(sizes)};
-}
+// `boxes_in` gives what one rank holds of a tensor with elements, once `check` has found nothing wrong.
 
+void check(const Replicated&, std::span<const int64_t>, int) {}
 void check(const Grid& grid, std::span<const int64_t> sizes, int ranks) {
   int64_t all = 1;
   for (const Grid::Dim& dim : grid.mesh) {
@@ -27,38 +24,62 @@ void check(const Grid& grid, std::span<const int64_t> sizes, int ranks) {
   if (all != ranks) refuse("a mesh of " + std::to_string(all) + " ranks where there are " + std::to_string(ranks));
 }
 
-std::vector<Box> boxes_in(const Replicated&, std::span<const int64_t> sizes, int, int) { return {whole(sizes)}; }
-
-std::vector<Box> boxes_in(const Grid& grid, std::span<const int64_t> sizes, int rank, int ranks) {
-  check(grid, sizes, ranks);
-  if (volume(sizes) == 0) return empty_on_the_leader(sizes, rank);
-  Box box = whole(sizes);
-  int below = ranks;  // ranks that share the coordinates so far
-  for (const Grid::Dim& dim : grid.mesh) {
-    below /= dim.ranks;
-    if (!dim.shard) continue;
-    const int64_t at = rank / below % dim.ranks;
-    int64_t& size = box.sizes[static_cast<size_t>(*dim.shard)];
-    const int64_t chunk = size / dim.ranks + (size % dim.ranks != 0);
-    const int64_t begin = std::min(at * chunk, size);
-    box.offsets[static_cast<size_t>(*dim.shard)] += begin;
-    size = std::min(chunk, size - begin);
-    if (size == 0) return {};
-  }
-  return {box};
-}
-
-std::vector<Box> boxes_in(const FlatRange& range, std::span<const int64_t> sizes, int rank, int ranks) {
+void check(const FlatRange& range, std::span<const int64_t> sizes, int ranks) {
   const int64_t numel = volume(sizes);
   if (range.offset < 0 || range.shard_numel < 0) refuse("a flat range of a negative size");
   const int64_t buffer = checked_multiply(range.shard_numel, ranks, Code::invalid_argument);
   if (range.offset > buffer || numel > buffer - range.offset)
     refuse("a flat range of " + std::to_string(numel) + " elements from " + std::to_string(range.offset) + " on, in a buffer of " +
            std::to_string(buffer));
-  if (numel == 0) return empty_on_the_leader(sizes, rank);
+}
+
+// Calls take(box) for each.
+template <class Take>
+void boxes_in(const Replicated&, std::span<const int64_t> sizes, int, int, Take take) {
+  take(whole(sizes));
+}
+
+template <class Take>
+void boxes_in(const Grid& grid, std::span<const int64_t> sizes, int rank, int ranks, Take take) {
+  Box box = whole(sizes);
+  int below = ranks;  // ranks that share the coordinates so far
+  for (const Grid::Dim& dim : grid.mesh) {
+    below /= dim.ranks;
+    if (!dim.shard) continue;
+    const int at = rank / below % dim.ranks;
+    int64_t& size = box.sizes[static_cast<size_t>(*dim.shard)];
+    const int64_t chunk = size / dim.ranks + (size % dim.ranks != 0);
+    const int64_t begin = std::min(at * chunk, size);
+    box.offsets[static_cast<size_t>(*dim.shard)] += begin;
+    size = std::min(chunk, size - begin);
+    if (size == 0) return;
+  }
+  take(std::move(box));
+}
+
+template <class Take>
+void boxes_in(const FlatRange& range, std::span<const int64_t> sizes, int rank, int, Take take) {
+  const int64_t numel = volume(sizes);
   const int64_t begin = std::clamp<int64_t>(rank * range.shard_numel - range.offset, 0, numel);
   const int64_t end = std::clamp<int64_t>((rank + 1) * range.shard_numel - range.offset, begin, numel);
-  return boxes_of_range(sizes, begin, end);
+  for (Box& box : boxes_of_range(sizes, begin, end)) take(std::move(box));
+}
+
+// take(rank, box) for each box of the ranks [first, last).
+template <class Take>
+void for_each_box(const Layout& layout, std::span<const int64_t> sizes, int first, int last, int ranks, Take take) {
+  const bool empty = checked_volume(sizes, Code::invalid_argument) == 0;
+  std::visit(
+      [&](const auto& is) {
+        check(is, sizes, ranks);
+        // A tensor without elements is on the leader, where not every rank holds it.
+        const int end = empty && !std::holds_alternative<Replicated>(layout) ? std::min(last, 1) : last;
+        for (int r = first; r < end; ++r) {
+          if (empty) take(r, whole(sizes));
+          else boxes_in(is, sizes, r, ranks, [&](Box box) { take(r, std::move(box)); });
+        }
+      },
+      layout);
 }
 
 void put(const Replicated&, ByteWriter&) {}
@@ -81,8 +102,19 @@ void put(const FlatRange& range, ByteWriter& out) {
 
 std::vector<Box> boxes_of(const Layout& layout, std::span<const int64_t> sizes, int rank, int ranks) {
   assert(0 <= rank && rank < ranks);
-  checked_volume(sizes, Code::invalid_argument);
-  return std::visit([&](const auto& is) { return boxes_in(is, sizes, rank, ranks); }, layout);
+  std::vector<Box> boxes;
+  for_each_box(layout, sizes, rank, rank + 1, ranks, [&](int, Box box) { boxes.push_back(std::move(box)); });
+  return boxes;
+}
+
+std::vector<RankBox> boxes_of_all(const Layout& layout, std::span<const int64_t> sizes, int ranks) {
+  std::vector<RankBox> boxes;
+  boxes.reserve(static_cast<size_t>(ranks));
+  for_each_box(layout, sizes, 0, ranks, ranks, [&](int rank, Box box) {
+    const int32_t index = boxes.empty() || boxes.back().rank != rank ? 0 : boxes.back().index + 1;
+    boxes.push_back({std::move(box), rank, index});
+  });
+  return boxes;
 }
 
 void encode(const Layout& layout, ByteWriter& out) {

@@ -46,6 +46,15 @@ using Layout = std::variant<Replicated, Grid, FlatRange>;
 // Errors  Error(invalid_argument) where the layout is none of such a tensor on so many ranks.
 std::vector<Box> boxes_of(const Layout& layout, std::span<const int64_t> sizes, int rank, int ranks);
 
+// A rank's box, and which of its boxes that is.
+struct RankBox {
+  Box box;
+  int rank = 0;
+  int32_t index = 0;
+};
+// What every rank holds, rank by rank: boxes_of() for all of them, with one look at whether they can be.
+std::vector<RankBox> boxes_of_all(const Layout& layout, std::span<const int64_t> sizes, int ranks);
+
 // Equal bytes for equal layouts, and for no others.
 void encode(const Layout& layout, ByteWriter& out);
 

@@ -16,7 +16,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-std::vector<std::vector<Box>> boxes_of_all(const Layout& layout, const Sizes& sizes, int ranks) {
+std::vector<std::vector<Box>> boxes_by_rank(const Layout& layout, const Sizes& sizes, int ranks) {
   std::vector<std::vector<Box>> all;
   for (int r = 0; r < ranks; ++r) all.push_back(boxes_of(layout, sizes, r, ranks));
   return all;
@@ -28,7 +28,7 @@ RC_GTEST_PROP(LayoutBoxes, OfAllRanksTileTheTensorAndReplicasAreEqualBoxes, ()) 
   std::set<Box> distinct;
   std::map<Sizes, int> times;
   bool empty_box = false;
-  for (const auto& boxes : boxes_of_all(spread.layout, sizes, spread.ranks)) {
+  for (const auto& boxes : boxes_by_rank(spread.layout, sizes, spread.ranks)) {
     for (const Box& box : boxes) {
       RC_ASSERT(fits(box, sizes));
       empty_box = empty_box || volume(box) == 0;
@@ -39,6 +39,20 @@ RC_GTEST_PROP(LayoutBoxes, OfAllRanksTileTheTensorAndReplicasAreEqualBoxes, ()) 
   RC_ASSERT(static_cast<int64_t>(times.size()) == volume(sizes));
   for (const auto& [index, count] : times) RC_ASSERT(count == 1);
   RC_ASSERT(empty_box == (volume(sizes) == 0));
+}
+
+RC_GTEST_PROP(LayoutBoxes, OfAllRanksAtOnceAreThoseOfEach, ()) {
+  const Sizes sizes = *any_sizes();
+  const auto spread = *any_spread(sizes);
+  std::vector<std::vector<Box>> found(static_cast<size_t>(spread.ranks));
+  int last = 0;
+  for (const auto& [box, rank, index] : boxes_of_all(spread.layout, sizes, spread.ranks)) {
+    RC_ASSERT(rank >= last);
+    auto& of_rank = found[static_cast<size_t>(last = rank)];
+    RC_ASSERT(index == static_cast<int32_t>(of_rank.size()));
+    of_rank.push_back(box);
+  }
+  RC_ASSERT(found == boxes_by_rank(spread.layout, sizes, spread.ranks));
 }
 
 // A row-major mesh, each of whose cuts is a torch.chunk of the indices that are left.
@@ -83,14 +97,14 @@ RC_GTEST_PROP(LayoutBoxes, OfAGridAreChunksOfChunks, ()) {
 
 TEST(LayoutBoxes, OfAGridAreThoseThatDTensorHolds) {
   // torch: DTensor of [5, 4] on a (2, 2) mesh, placements (Shard(0), Shard(1)).
-  EXPECT_THAT(boxes_of_all(Grid{{{2, 0}, {2, 1}}}, {5, 4}, 4),
+  EXPECT_THAT(boxes_by_rank(Grid{{{2, 0}, {2, 1}}}, {5, 4}, 4),
               ElementsAre(ElementsAre(Box{{0, 0}, {3, 2}}), ElementsAre(Box{{0, 2}, {3, 2}}), ElementsAre(Box{{3, 0}, {2, 2}}),
                           ElementsAre(Box{{3, 2}, {2, 2}})));
   // (Shard(0), Shard(0)) on 5 rows: 3 and 2, then 2 + 1 and 1 + 1.
-  EXPECT_THAT(boxes_of_all(Grid{{{2, 0}, {2, 0}}}, {5}, 4),
+  EXPECT_THAT(boxes_by_rank(Grid{{{2, 0}, {2, 0}}}, {5}, 4),
               ElementsAre(ElementsAre(Box{{0}, {2}}), ElementsAre(Box{{2}, {1}}), ElementsAre(Box{{3}, {1}}), ElementsAre(Box{{4}, {1}})));
   // (Replicate(), Shard(0)): hybrid sharding.
-  EXPECT_THAT(boxes_of_all(Grid{{{2}, {2, 0}}}, {3}, 4),
+  EXPECT_THAT(boxes_by_rank(Grid{{{2}, {2, 0}}}, {3}, 4),
               ElementsAre(ElementsAre(Box{{0}, {2}}), ElementsAre(Box{{2}, {1}}), ElementsAre(Box{{0}, {2}}), ElementsAre(Box{{2}, {1}})));
   // 5 rows over 4 ranks are chunks of 2, 2, 1 and none.
   EXPECT_THAT(boxes_of(Grid{{{4, 0}}}, Sizes{5, 2}, 3, 4), IsEmpty());

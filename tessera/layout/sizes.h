@@ -47,7 +47,12 @@ class Sizes {
   }
   Sizes(Sizes&& other) noexcept { swap(other); }
   Sizes& operator=(const Sizes& other) {
-    if (this != &other) Sizes(other).swap(*this);
+    if (is_inline() && other.is_inline()) {
+      here_ = other.here_;
+      size_ = other.size_;
+    } else if (this != &other) {
+      Sizes(other).swap(*this);
+    }
     return *this;
   }
   Sizes& operator=(Sizes&& other) noexcept {

@@ -33,29 +33,29 @@ void check_agreement(const std::string& key, int first_rank, const Part& first, 
 }
 
 // Holds the replicas of each box against the first of them.
-void check_replicas(const Collected& all, const std::vector<HeldBy>& boxes) {
-  const auto content = [&](const HeldBy& held) -> const Digest* {
-    const auto of_rank = std::ranges::lower_bound(all.held, held.holder.rank, {}, &Held::rank);
+void check_replicas(const Collected& all, const std::vector<RankBox>& boxes) {
+  const auto content = [&](const RankBox& held) -> const Digest* {
+    const auto of_rank = std::ranges::lower_bound(all.held, held.rank, {}, &Held::rank);
     const auto& contents = std::get<TensorPart>(of_rank->part->is).contents;
-    const auto box = static_cast<size_t>(held.holder.box);
+    const auto box = static_cast<size_t>(held.index);
     return box < contents.size() && contents[box] ? &*contents[box] : nullptr;
   };
   const auto taken = [](const Held& held) { return !std::get<TensorPart>(held.part->is).contents.empty(); };
   if (std::ranges::none_of(all.held, taken)) return;
   for (size_t i = 0, first = 0; i < boxes.size(); ++i) {
     if (boxes[i].box != boxes[first].box) first = i;
-    const HeldBy &a = boxes[first], &b = boxes[i];
+    const RankBox &a = boxes[first], &b = boxes[i];
     const Digest* const of_a = content(a);
     const Digest* const of_b = content(b);
     if (!of_a || !of_b || *of_a == *of_b) continue;
-    disagree(*all.key, "values in " + to_string(a.box), a.holder.rank, "", b.holder.rank, "",
+    disagree(*all.key, "values in " + to_string(a.box), a.rank, "", b.rank, "",
              "a box is saved once for all who hold it: find out what made its replicas drift apart");
   }
 }
 
 }  // namespace
 
-std::vector<Collected> collect(const std::vector<Description>& ranks) {
+std::vector<Collected> collect(std::span<const Description> ranks) {
   std::vector<Collected> keys;
   std::unordered_map<std::string_view, size_t> known;
   for (size_t r = 0; r < ranks.size(); ++r) {
@@ -73,22 +73,22 @@ std::vector<Collected> collect(const std::vector<Description>& ranks) {
   return keys;
 }
 
-std::vector<HeldBy> held_boxes(const Collected& all) {
+std::vector<RankBox> held_boxes(const Collected& all) {
   const auto bad = [&](const std::string& what) {
     return Error({.code = Code::invalid_argument, .what = what + " of '" + *all.key + "'"});
   };
   const Sizes& sizes = std::get<TensorPart>(all.held.front().part->is).sizes;
   if (!capture([&] { return checked_volume(sizes); })) throw bad("no tensor has the shape " + to_string(sizes));
-  std::vector<HeldBy> boxes;
+  std::vector<RankBox> boxes;
   boxes.reserve(all.held.size());
   for (const auto& [rank, part] : all.held) {
     int32_t index = 0;
     for (const Box& box : std::get<TensorPart>(part->is).boxes) {
       if (!fits(box, sizes)) throw bad("rank " + std::to_string(rank) + " holds a box outside the shape " + to_string(sizes));
-      boxes.push_back({box, {rank, index++}});
+      boxes.push_back({box, rank, index++});
     }
   }
-  if (!std::ranges::is_sorted(boxes, {}, &HeldBy::box)) std::ranges::stable_sort(boxes, {}, &HeldBy::box);
+  if (!std::ranges::is_sorted(boxes, {}, &RankBox::box)) std::ranges::stable_sort(boxes, {}, &RankBox::box);
   return boxes;
 }
 
@@ -101,7 +101,7 @@ void add(PlanBuilder& builder, const Collected& all) {
   }
   const auto& tensor = std::get<TensorPart>(first.is);
   builder.add_tensor(*all.key, first.path, tensor.dtype, tensor.sizes, [&all] {
-    std::vector<HeldBy> boxes = held_boxes(all);
+    std::vector<RankBox> boxes = held_boxes(all);
     check_replicas(all, boxes);
     return boxes;
   });

@@ -3,6 +3,7 @@
 //             where the descriptions have its digest. Error(invalid_argument) for boxes and shapes that no tensor can have.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,10 +25,10 @@ struct Collected {
 };
 
 // By key, ascending. Borrows the descriptions.
-std::vector<Collected> collect(const std::vector<Description>& ranks);
+std::vector<Collected> collect(std::span<const Description> ranks);
 
 // Every box of a tensor, in the order of boxes; replicas by rank. Arithmetic on them is safe.
-std::vector<HeldBy> held_boxes(const Collected& all);
+std::vector<RankBox> held_boxes(const Collected& all);
 
 // Borrows `all` until finish().
 void add(PlanBuilder& builder, const Collected& all);

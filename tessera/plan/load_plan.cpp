@@ -42,6 +42,19 @@ int saved_ranks(const Manifest& manifest, const std::string& key) {
   return ranks;
 }
 
+// A place among the chunks, where those that begin at or before `offsets` are on its left and the others on its right, if they are in
+// order; anywhere among them if they are not.
+size_t first_after(const std::vector<Chunk>& chunks, const Sizes& offsets) {
+  size_t first = 0;
+  for (size_t count = chunks.size(); count > 0;) {
+    const size_t half = count / 2;
+    const bool left = chunks[first + half].box.offsets <= offsets;
+    if (left) first += half + 1;
+    count = left ? count - half - 1 : half;
+  }
+  return first;
+}
+
 class Matcher {
  public:
   Matcher(const Manifest& manifest, int rank, int size, const LoadOptions& options)
@@ -136,17 +149,23 @@ bool can_cast(DType from, DType to) {
   return integer_bits(to) >= bits && (is_signed(to) || !is_signed(from));
 }
 
-void add_read(size_t index, const Box& chunk, const Box& wanted, std::vector<ChunkRead>& reads) {
-  // Most chunks that are asked have no part, and are told so first.
-  for (size_t d = 0; d < wanted.offsets.size(); ++d) {
-    if (chunk.offsets[d] >= wanted.offsets[d] + wanted.sizes[d] || wanted.offsets[d] >= chunk.offsets[d] + chunk.sizes[d]) return;
-  }
-  if (const auto both = intersect(chunk, wanted)) reads.push_back({index, relative(*both, chunk), relative(*both, wanted)});
-}
-
 std::vector<ChunkRead> cut(const TensorEntry& entry, const Box& wanted) {
   std::vector<ChunkRead> reads;
-  for (size_t c = 0; c < entry.chunks.size(); ++c) add_read(c, entry.chunks[c].box, wanted, reads);
+  int64_t left = volume(wanted);
+  const auto look_at = [&](size_t index) {
+    const Box& chunk = entry.chunks[index].box;
+    const auto both = intersect(chunk, wanted);
+    if (!both) return;
+    reads.push_back({index, relative(*both, chunk), relative(*both, wanted)});
+    left -= volume(*both);
+  };
+  // From where the corner must be if the chunks are in order, to both sides until all is found: no element is in two chunks.
+  const size_t middle = first_after(entry.chunks, wanted.offsets);
+  for (size_t before = middle, after = middle; left > 0 && (before > 0 || after < entry.chunks.size());) {
+    if (before > 0) look_at(--before);
+    if (left > 0 && after < entry.chunks.size()) look_at(after++);
+  }
+  std::ranges::sort(reads, {}, &ChunkRead::chunk);
   return reads;
 }
 

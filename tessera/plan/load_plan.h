@@ -42,15 +42,14 @@ struct ChunkRead {
   bool operator==(const ChunkRead&) const = default;
 };
 // In the order of the chunks. The chunks tile the tensor, so the reads tile `wanted`.
+// Cost        O(log chunks + reads) where chunks lie in the order of their boxes, as we write them, and stock where it cuts rows; O(chunks)
+//             at most.
 std::vector<ChunkRead> cut(const TensorEntry& entry, const Box& wanted);
-
-// Adds the part of chunk number `index` that `wanted` needs, if there is one.
-void add_read(size_t index, const Box& chunk, const Box& wanted, std::vector<ChunkRead>& reads);
 
 // One leaf of the state that will be filled, and from which key.
 struct Wanted {
   std::string leaf;  // key in the state dict
-  std::string key;   // key in the manifest; differs for rank-local leaves
+  std::string key;  // key in the manifest; differs for rank-local leaves
 };
 
 struct Match {

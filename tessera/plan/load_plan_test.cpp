@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <algorithm>
+
+#include "tessera/layout/random_layouts.h"
 #include "tessera/plan/description.h"
 
 namespace tessera {
@@ -85,6 +88,45 @@ RC_GTEST_PROP(LoadPlan, ReadsTileWhatIsWantedAndNameTheSameElementsOnBothSides, 
     covered.push_back(read.to);
   }
   check_tiling("wanted", wanted.sizes, covered, Code::internal);
+}
+
+// Guillotine cuts, in any order, empty ones among them.
+TensorEntry any_tiling(const Sizes& sizes) {
+  std::vector<Box> boxes = {whole(sizes)};
+  for (int cuts = sizes.empty() ? 0 : *uniform(0, 16); cuts > 0; --cuts) {
+    const auto which = *uniform<size_t>(0, boxes.size());
+    const auto d = *uniform<size_t>(0, sizes.size());
+    const int64_t first = *uniform<int64_t>(0, boxes[which].sizes[d] + 1);
+    Box second = boxes[which];
+    second.offsets[d] += first;
+    second.sizes[d] -= first;
+    boxes[which].sizes[d] = first;
+    boxes.insert(boxes.begin() + *uniform<std::ptrdiff_t>(0, std::ssize(boxes) + 1), second);
+  }
+  if (*uniform(0, 2)) std::ranges::sort(boxes);
+  TensorEntry entry{DType::float32, sizes, {}};
+  for (const Box& box : boxes) entry.chunks.push_back({box, {"f", 0, 1}});
+  return entry;
+}
+
+RC_GTEST_PROP(LoadPlan, FindsInAnyTilingWhatALookAtEachChunkFinds, ()) {
+  const Sizes sizes = *any_sizes();
+  const TensorEntry entry = any_tiling(sizes);
+  const Box wanted = *any_box(sizes);
+  std::vector<ChunkRead> expected;
+  for (size_t c = 0; c < entry.chunks.size(); ++c) {
+    const Box& chunk = entry.chunks[c].box;
+    if (const auto both = intersect(chunk, wanted)) expected.push_back({c, relative(*both, chunk), relative(*both, wanted)});
+  }
+  RC_ASSERT(cut(entry, wanted) == expected);
+}
+
+// To look at each chunk for each box would be 10^10 looks: the time limit of the whole program catches it.
+TEST(LoadPlan, ManyBoxesOfManyChunksAreNoBurden) {
+  constexpr int64_t chunks = 100'000;
+  TensorEntry entry{DType::float32, {4, chunks}, {}};
+  for (int64_t c = 0; c < chunks; ++c) entry.chunks.push_back({{{0, c}, {4, 1}}, {"f", 0, 1}});
+  for (int64_t c = 0; c + 1 < chunks; ++c) ASSERT_EQ(cut(entry, {{1, c}, {2, 2}}).size(), 2u);
 }
 
 }  // namespace

@@ -14,6 +14,8 @@ constexpr size_t keys_at_once = 16;          // neighbours are alike: one works 
 
 void add_length(int64_t& total, int64_t length_bytes) { total = checked_add(total, length_bytes, Code::invalid_argument); }
 
+Holder holder_of(const RankBox& held) { return {held.rank, held.index}; }
+
 bool is_whole(const Box& box, const Sizes& sizes) {
   return box.sizes == sizes && std::ranges::all_of(box.offsets, [](int64_t at) { return at == 0; });
 }
@@ -28,7 +30,7 @@ class PlanBuilder::Preparation {
   void run(Key& key) {
     if (std::holds_alternative<ObjectEntry>(key.is)) return;
     auto& tensor = std::get<TensorEntry>(key.is);
-    const std::vector<HeldBy> boxes = key.boxes();  // which finds shapes that no tensor has
+    const std::vector<RankBox> boxes = key.boxes();  // which finds shapes that no tensor has
     int64_t bytes = 0;
     if (__builtin_mul_overflow(volume(tensor.sizes), element_bytes(tensor.dtype), &bytes))
       throw Error({.code = Code::invalid_argument, .what = "the bytes of '" + *key.key + "' overflow 64 bits"});
@@ -36,7 +38,7 @@ class PlanBuilder::Preparation {
     key.items.reserve(boxes.size());
     if (with_chunks_ && !empty) tensor.chunks.reserve(boxes.size());
     for (auto first = boxes.begin(); first != boxes.end();) {
-      const auto last = std::find_if(first + 1, boxes.end(), [&](const HeldBy& held) { return held.box != first->box; });
+      const auto last = std::find_if(first + 1, boxes.end(), [&](const RankBox& held) { return held.box != first->box; });
       // Whoever holds an empty view of the whole may own it; it has no bytes to differ in.
       if (empty ? is_whole(first->box, tensor.sizes) : volume(first->box) > 0) add(key, tensor, std::span(first, last));
       first = last;
@@ -50,18 +52,18 @@ class PlanBuilder::Preparation {
   }
 
  private:
-  void add(Key& key, TensorEntry& tensor, std::span<const HeldBy> replicas) {
+  void add(Key& key, TensorEntry& tensor, std::span<const RankBox> replicas) {
     const Box& box = replicas.front().box;
-    Item item{frames_.of(tensor.dtype, box.sizes).length_bytes, replicas.front().holder};
+    Item item{frames_.of(tensor.dtype, box.sizes).length_bytes, holder_of(replicas.front())};
     if (replicas.size() > 1) {
       item.first_holder = static_cast<uint32_t>(key.holders.size());
       for (size_t i = 0; i < replicas.size(); ++i) {
-        if (i == 0 || replicas[i].holder.rank != replicas[i - 1].holder.rank) key.holders.push_back(replicas[i].holder);
+        if (i == 0 || replicas[i].rank != replicas[i - 1].rank) key.holders.push_back(holder_of(replicas[i]));
       }
       item.holders = static_cast<uint32_t>(key.holders.size()) - item.first_holder;
     }
     key.items.push_back(item);
-    if (with_chunks_) tensor.chunks.push_back({box, {}});
+    if (with_chunks_) tensor.chunks.emplace_back(box, Extent{});
   }
 
   const bool with_chunks_;
@@ -112,7 +114,9 @@ void PlanBuilder::place(Key& key, SavePlan& plan) const {
     if (!only_) {
       auto* const tensor = std::get_if<TensorEntry>(&key.is);
       Extent& at = tensor ? tensor->chunks[i].at : std::get<ObjectEntry>(key.is).at;
-      at = {writes.file, writes.file_bytes, item.length_bytes, {}};
+      at.file = writes.file;
+      at.offset_bytes = writes.file_bytes;
+      at.length_bytes = item.length_bytes;
     }
     add_length(writes.file_bytes, item.length_bytes);
   }

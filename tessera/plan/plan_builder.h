@@ -12,6 +12,7 @@
 #include <variant>
 #include <vector>
 
+#include "tessera/layout/layout.h"
 #include "tessera/plan/save_plan.h"
 
 namespace tessera {
@@ -20,11 +21,6 @@ namespace tessera {
 struct Holder {
   int rank = 0;
   int32_t box = -1;  // of an object
-};
-
-struct HeldBy {
-  Box box;
-  Holder holder;
 };
 
 class PlanBuilder {
@@ -36,7 +32,7 @@ class PlanBuilder {
   void add_object(const std::string& key, const KeyPath& path, int64_t length_bytes, std::vector<Holder> holders);
   // `boxes` gives them all in the order of boxes, replicas by rank; it is called in finish(), on any thread. Empty boxes are left out, but
   // for a tensor without elements, which is one empty chunk, so that its key and shape are not lost.
-  using Boxes = std::function<std::vector<HeldBy>()>;
+  using Boxes = std::function<std::vector<RankBox>()>;
   void add_tensor(const std::string& key, const KeyPath& path, DType dtype, const Sizes& sizes, Boxes boxes);
 
   SavePlan finish(const std::string& save_id);

@@ -9,14 +9,9 @@ namespace tessera {
 namespace {
 
 // Every box of a tensor of the table, in the order of boxes; replicas by rank.
-std::vector<HeldBy> held_boxes(const LayoutTable::Tensor& tensor, int ranks) {
-  std::vector<HeldBy> boxes;
-  boxes.reserve(static_cast<size_t>(ranks));
-  for (int r = 0; r < ranks; ++r) {
-    int32_t index = 0;
-    for (Box& box : boxes_of(tensor.layout, tensor.sizes, r, ranks)) boxes.push_back({std::move(box), {r, index++}});
-  }
-  if (!std::ranges::is_sorted(boxes, {}, &HeldBy::box)) std::ranges::stable_sort(boxes, {}, &HeldBy::box);
+std::vector<RankBox> held_boxes(const LayoutTable::Tensor& tensor, int ranks) {
+  std::vector<RankBox> boxes = boxes_of_all(tensor.layout, tensor.sizes, ranks);
+  if (!std::ranges::is_sorted(boxes, {}, &RankBox::box)) std::ranges::stable_sort(boxes, {}, &RankBox::box);
   return boxes;
 }
 
@@ -44,7 +39,7 @@ SavePlan plan_table(const LayoutTable& table, const std::vector<Description>& lo
 
 }  // namespace
 
-SavePlan plan_save(const std::vector<Description>& ranks, const std::string& save_id) {
+SavePlan plan_save(std::span<const Description> ranks, const std::string& save_id) {
   const std::vector<Collected> keys = collect(ranks);
   PlanBuilder builder(static_cast<int>(ranks.size()));
   for (const Collected& all : keys) add(builder, all);
@@ -64,11 +59,11 @@ std::vector<std::vector<HeldBox>> replicated_boxes(const std::vector<Description
   std::vector<std::vector<HeldBox>> replicated(ranks.size());
   for (const Collected& all : collect(ranks)) {
     if (!std::holds_alternative<TensorPart>(all.held.front().part->is)) continue;
-    const std::vector<HeldBy> boxes = held_boxes(all);
+    const std::vector<RankBox> boxes = held_boxes(all);
     for (size_t i = 0; i < boxes.size(); ++i) {
-      const auto& [box, holder] = boxes[i];
+      const auto& [box, rank, index] = boxes[i];
       const bool again = (i > 0 && boxes[i - 1].box == box) || (i + 1 < boxes.size() && boxes[i + 1].box == box);
-      if (again && volume(box) > 0) replicated[static_cast<size_t>(holder.rank)].push_back({*all.key, holder.box});
+      if (again && volume(box) > 0) replicated[static_cast<size_t>(rank)].push_back({*all.key, index});
     }
   }
   return replicated;

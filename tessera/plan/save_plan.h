@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 #include <string>
 #include <vector>
@@ -39,7 +40,10 @@ struct SavePlan {
   std::vector<RankWrites> ranks;
 };
 
-SavePlan plan_save(const std::vector<Description>& ranks, const std::string& save_id);
+SavePlan plan_save(std::span<const Description> ranks, const std::string& save_id);
+inline SavePlan plan_save(std::initializer_list<Description> ranks, const std::string& save_id) {
+  return plan_save(std::span(ranks.begin(), ranks.size()), save_id);
+}
 // The plan of the descriptions that description_of(table, r) and locals[r] make together, without making them. `locals`: each rank's
 // rank-local objects.
 SavePlan plan_save(const LayoutTable& table, const std::vector<Description>& locals, const std::string& save_id);

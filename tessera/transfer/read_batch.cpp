@@ -30,7 +30,7 @@ ReadBatch::File& ReadBatch::file_of(const OpenItem& item) {
   for (auto& file : files_) {
     if (file->source == item.file) return *file;
   }
-  return *files_.emplace_back(new File{item.file, item.checked, {}});
+  return *files_.emplace_back(std::make_unique<File>(File{item.file, item.checked, {}}));
 }
 
 void ReadBatch::add(const OpenItem& item, const Box& from, const View& into) {
@@ -167,13 +167,13 @@ ReadCount ReadBatch::run(int threads, const Progress& progress) {
       if (!all.fault) all.fault = done.fault;
     });
   };
-  std::vector<std::thread> helpers;
+  std::vector<std::jthread> helpers;  // joined whatever happens
   // Fewer helpers than asked for are slower, and no failure.
   capture([&] {
     for (int t = 1; t < threads && static_cast<size_t>(t) < total; ++t) helpers.emplace_back(work);
   });
   work();
-  for (std::thread& helper : helpers) helper.join();
+  helpers.clear();
   return shared.with([](Shared& all) {
     if (all.fault) throw Error(*all.fault);
     return all.count;

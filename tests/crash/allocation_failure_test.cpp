@@ -99,7 +99,7 @@ TEST_F(AllocationFailure, OfALoadIsToldOrAllIsWell) {
 
 // The rank whose memory ends may be unable even to say so; it leaves, and the others learn that it is gone.
 TEST_F(AllocationFailure, OfOneRankOfTwoEndsOnBoth) {
-  for (const int failing_rank : {0, 1}) {
+  for (const auto& [failing_rank, plans_for_itself] : {std::pair(0, true), {1, true}, {0, false}, {1, false}}) {
     for (int64_t at = 1;; ++at) {
       SimDisk disk({}, start_.image);
       const auto storage = std::make_shared<LocalStorage>(jobs_root, disk);
@@ -107,7 +107,8 @@ TEST_F(AllocationFailure, OfOneRankOfTwoEndsOnBoth) {
       std::vector<Attempt> results(2);
       run_as_ranks(comms, [&](Comm& comm) {
         const auto rank = static_cast<size_t>(comm.rank());
-        const TinyState state(comm.rank(), 2, 3);
+        TinyState state(comm.rank(), 2, 3);
+        if (!plans_for_itself) state.without_layouts();
         const int64_t when = comm.rank() == failing_rank ? at : INT64_MAX;
         results[rank] = attempt(when, false, [&] { save(comm, *storage, "step-00000003", state.state); });
         if (!results[rank].done) comms[rank].reset();

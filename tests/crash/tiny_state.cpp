@@ -12,6 +12,9 @@ constexpr int64_t all_rows = 5;
 constexpr int64_t columns = 3;
 constexpr int64_t shared_elements = 4;
 
+Grid by_rows(int ranks) { return {{{.ranks = ranks, .shard = 0}}}; }
+Box rows_of(int rank, int ranks) { return boxes_of(by_rows(ranks), Sizes{all_rows, columns}, rank, ranks).at(0); }
+
 template <class T>
 std::byte* start_of(std::vector<T>& values) {
   return reinterpret_cast<std::byte*>(values.data());
@@ -35,20 +38,26 @@ bool whole(const StateDict& loaded, int64_t version) {
 }  // namespace
 
 TinyState::TinyState(int rank, int ranks) {
-  const int64_t begin = all_rows * rank / ranks;
-  const int64_t end = all_rows * (rank + 1) / ranks;
-  rows.resize(static_cast<size_t>((end - begin) * columns));
+  const Box box = rows_of(rank, ranks);
+  rows.resize(static_cast<size_t>(volume(box)));
   shared.resize(shared_elements);
-  const Box box{{begin, 0}, {end - begin, columns}};
-  state.add("rows", TensorLeaf{DType::float32, {all_rows, columns}, {{box, dense_view(start_of(rows), DType::float32, box.sizes)}}});
+  state.add("rows", TensorLeaf{.dtype = DType::float32,
+                               .sizes = {all_rows, columns},
+                               .shards = {{box, dense_view(start_of(rows), DType::float32, box.sizes)}},
+                               .layout = by_rows(ranks)});
   state.add("shared", replicated(dense_view(start_of(shared), DType::int64, {shared_elements})));
   state.add("version", Value(0));
 }
 
 TinyState::TinyState(int rank, int ranks, int64_t version) : TinyState(rank, ranks) {
-  std::iota(rows.begin(), rows.end(), static_cast<float>(1000 * version + all_rows * rank / ranks * columns));
+  std::iota(rows.begin(), rows.end(), static_cast<float>(1000 * version + rows_of(rank, ranks).offsets[0] * columns));
   std::iota(shared.begin(), shared.end(), version << 40);
   state.leaves.at("version").is = Value(version);
+}
+
+TinyState& TinyState::without_layouts() {
+  for (const char* key : {"rows", "shared"}) std::get<TensorLeaf>(state.leaves.at(key).is).layout.reset();
+  return *this;
 }
 
 int64_t version_at(const std::shared_ptr<const Storage>& storage, const Path& path) {

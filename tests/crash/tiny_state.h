@@ -15,6 +15,8 @@ struct TinyState {
   TinyState(int rank, int ranks, int64_t version);
   // As a place to load into, of no version.
   TinyState(int rank, int ranks);
+  // A save of it is described to the leader, where otherwise each rank plans for itself.
+  TinyState& without_layouts();
   bool operator==(const TinyState& other) const { return rows == other.rows && shared == other.shared; }
 
   std::vector<float> rows;
