@@ -138,7 +138,9 @@ TEST(HeadOfSomeKeys, IsWhatTheWholeHeadSaysOfThem) {
     EXPECT_EQ(some.manifest.writer_version, whole.manifest.writer_version);
     for (const std::string& key : wanted) {
       EXPECT_EQ(some.manifest.entries.contains(key), whole.manifest.entries.contains(key));
-      if (whole.manifest.entries.contains(key)) EXPECT_EQ(some.manifest.entries.at(key), whole.manifest.entries.at(key));
+      if (whole.manifest.entries.contains(key)) {
+        EXPECT_EQ(some.manifest.entries.at(key), whole.manifest.entries.at(key));
+      }
     }
     for (const auto& [name, file] : some.sidecar->files) EXPECT_EQ(file, whole.sidecar->files.at(name));
   }

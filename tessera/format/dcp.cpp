@@ -207,8 +207,6 @@ class Decoder {
       slots_.push_back({key, &entry});
       return true;
     });
-    slot_of_.reserve(slots_.size());
-    for (size_t i = 0; i < slots_.size(); ++i) slot_of_.emplace(slots_[i].key, i);
   }
 
   TensorEntry tensor_of(const Node& node, std::string_view key) {
@@ -277,6 +275,10 @@ class Decoder {
   Slot* find_slot(std::string_view key, size_t guess) {
     for (size_t i = guess; i < std::min(guess + 2, slots_.size()); ++i) {
       if (slots_[i].key == key) return &slots_[i];
+    }
+    if (slot_of_.empty()) {
+      slot_of_.reserve(slots_.size());
+      for (size_t i = 0; i < slots_.size(); ++i) slot_of_.emplace(slots_[i].key, i);
     }
     const auto known = slot_of_.find(key);
     return known == slot_of_.end() ? nullptr : &slots_[known->second];
@@ -394,7 +396,7 @@ class Decoder {
 
   Manifest manifest_;
   std::vector<Slot> slots_;
-  std::unordered_map<std::string_view, size_t> slot_of_;
+  std::unordered_map<std::string_view, size_t> slot_of_;  // made when a guess fails
   std::map<std::string, KeyPath> spare_paths_;
 };
 

@@ -44,9 +44,9 @@ class SidecarReader {
   FileDigests digests_of(size_t file) const;
 
   Sidecar head_;
-  std::vector<std::string> names_;           // of files, ascending
-  std::vector<int64_t> lengths_;             // of each
-  std::vector<int64_t> first_block_;         // of each, counted through all files; one more at the end
+  std::vector<std::string> names_;  // of files, ascending
+  std::vector<int64_t> lengths_;  // of each
+  std::vector<int64_t> first_block_;  // of each, counted through all files; one more at the end
   std::unique_ptr<const PagedSource> body_;  // names, digests, index
   std::unique_ptr<const PartSource> digests_;
   std::unique_ptr<const PartSource> index_;
