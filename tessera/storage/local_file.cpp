@@ -6,6 +6,7 @@
 #include <climits>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <vector>
 
@@ -103,7 +104,11 @@ class Writer final : public FileWriter {
 
   void write_buffered(int64_t offset_bytes, std::span<const std::byte> bytes) {
     const auto written = static_cast<int64_t>(bytes.size());
-    put(descriptor_, offset_bytes, bytes);
+    {
+      // The system lets one thread at a time into a file's pages, and the others spin: here they sleep.
+      const std::lock_guard turn(one_at_a_time_);
+      put(descriptor_, offset_bytes, bytes);
+    }
     // Whoever crosses the line of a window begins it, whatever the order in which threads write.
     const int64_t before = written_.fetch_add(written);
     if (before / writeback_bytes != (before + written) / writeback_bytes) begin_writeback();
@@ -117,6 +122,7 @@ class Writer final : public FileWriter {
 
   Descriptor descriptor_;
   const Path file_;
+  std::mutex one_at_a_time_;
   std::atomic<int64_t> written_ = 0;
   bool direct_ = false;
   Guarded<End> end_;  // of a direct file: what is less than a page
