@@ -29,12 +29,13 @@ inline int64_t peak_rss_bytes() {
   return usage.ru_maxrss * 1024;
 }
 
-// What the process has read by system calls so far, from anywhere; 0 where the kernel does not tell.
-inline int64_t bytes_read_so_far() {
+// What the process has read so far, from anywhere: by system calls ("rchar"), or from storage ("read_bytes", which leaves out what the
+// page cache had). 0 where the kernel does not tell.
+inline int64_t bytes_read_so_far(const std::string& what) {
   std::ifstream io("/proc/self/io");
   std::string name;
   for (int64_t value = 0; io >> name >> value;) {
-    if (name == "rchar:") return value;
+    if (name == what + ":") return value;
   }
   return 0;
 }

@@ -61,7 +61,7 @@ def ours(build, size, metadata=None):
         yield Program(name, [build / "bench/stall_bench", "--dir", DIR, "--mib", size.mib, "--budget-mib", budget])
     for cut, ranks in (("rows", (4, 3)), ("columns", (4, 3)), ("whole", (1, 2))):
         command = [build / "bench/reshard_bench", "--dir", DIR, "--mib", size.mib, "--cut", cut, "--from", ranks[0], "--to", ranks[1]]
-        yield Program(f"reshard.{cut}", command, "memory")
+        yield Program(f"reshard.{cut}", command, "disk")
     yield Program("control", [build / "bench/control_bench", "--ranks", size.control_ranks, "--rounds", size.inner_rounds])
     scale = ["--ranks", size.ranks, "--tensors", size.tensors, "--rounds", size.inner_rounds]
     yield Program("plan", [build / "bench/plan_bench", *scale, "--many-ranks", size.many_ranks], most_rounds=1)

@@ -367,15 +367,19 @@ class Decoder {
     });
   }
 
-  void check() {
+  void check_nesting() const {
+    const auto is_flat = [](const auto& entry) { return is_own_path(entry.first, entry.second.path); };
+    if (spare_paths_.empty() && std::ranges::all_of(manifest_.entries, is_flat)) return;
     std::map<std::string, const KeyPath*> paths;
-    for (const auto& [key, entry] : manifest_.entries) {
-      paths.emplace_hint(paths.end(), key, &entry.path);
-    }
+    for (const auto& [key, entry] : manifest_.entries) paths.emplace_hint(paths.end(), key, &entry.path);
     // Paths of keys that hold nothing count too: they say what the nesting is.
     for (const auto& [key, path] : spare_paths_) paths.emplace(key, &path);
+    check_paths(paths, Code::corrupt);
+  }
+
+  void check() {
     try {
-      check_paths(paths, Code::corrupt);
+      check_nesting();
       validate(manifest_);
     } catch (const Error& error) {
       Fault fault = error.fault();

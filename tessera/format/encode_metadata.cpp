@@ -18,6 +18,8 @@ std::string marker_of(int version, const std::string& save_id) {
 
 // What we write we must read again, and nothing before this has looked at the nesting.
 void check_encodable(const Manifest& manifest) {
+  const auto is_flat = [](const auto& entry) { return entry.second.path.empty() || is_own_path(entry.first, entry.second.path); };
+  if (std::ranges::all_of(manifest.entries, is_flat)) return;
   std::map<std::string, const KeyPath*> paths;
   std::deque<KeyPath> own;
   for (const auto& [key, entry] : manifest.entries) paths.emplace(key, entry.path.empty() ? &own.emplace_back(KeyPath{key}) : &entry.path);

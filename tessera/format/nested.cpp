@@ -90,6 +90,11 @@ Value value_of(const Tree& tree) {
 
 }  // namespace
 
+bool is_own_path(std::string_view key, const KeyPath& path) {
+  const auto* const name = path.size() == 1 ? std::get_if<std::string>(&path[0]) : nullptr;
+  return name && *name == key;
+}
+
 void check_paths(const std::map<std::string, const KeyPath*>& paths, Code code) {
   Container root;
   const int64_t most = static_cast<int64_t>(paths.size()) + spare_indices;

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,8 @@ namespace tessera::format {
 // also a container, no container that is dict and list at once, no negative list index, and in all lists together not more indices
 // without a key than there are keys (and a thousand): unflatten() then makes something in proportion to them.
 void check_paths(const std::map<std::string, const KeyPath*>& paths, Code code);
+// True for the path of a flat state, which is its key alone. Distinct keys that all are so are those of one nesting: one dict.
+bool is_own_path(std::string_view key, const KeyPath& path);
 
 // The leaves of a nested value: every Mapping is descended (an empty one leaves no trace), a list only if it holds a tensor or a
 // Mapping at some depth through lists, nothing else. Keys of mappings become strings as Python's str() has them.
