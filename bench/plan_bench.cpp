@@ -3,7 +3,8 @@
 //   cold       from layouts: plan, validate, encode the metadata; at --ranks and at --many-ranks
 //   described  from descriptions that the ranks sent: decode, plan, validate, encode each rank's orders and the metadata
 //   one_rank   from layouts: what one rank needs in order to write, without a manifest
-//   warm       a cached plan once more: the new save's id in plan and metadata
+//   warm       a cached plan once more: the digest of a rank's description, the new save's id in plan and metadata, the metadata's digest
+//   index      the sidecar's index, which a first save encodes too
 //   load_plan  of one rank: which parts of which chunks it reads
 //   plan_bench [--ranks 256] [--many-ranks 2048] [--tensors 1024] [--rounds 7]
 #include <time.h>
@@ -15,6 +16,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tessera/format/dcp.h"
+#include "tessera/format/sidecar_index.h"
 #include "tessera/plan/load_plan.h"
 #include "tessera/plan/save_plan.h"
 
@@ -110,11 +112,16 @@ int main(int argc, char** argv) {
     }
     Planned planned = plan_cold(table, locals);
     out["metadata_bytes"] = planned.metadata.size();
+    const Description mine = description_of(table, 0);
     out["warm"] = timed(rounds, [&] {
       planned.plan.manifest.save_id = std::string(32, 'b');
       format::set_save_id(planned.metadata, planned.plan.manifest.save_id);
-      return 0;
+      return std::pair(shape_digest(mine), digest(planned.metadata));
     });
+    std::vector<std::string> files;
+    for (const RankWrites& writes : planned.plan.ranks) files.push_back(writes.file);
+    std::ranges::sort(files);
+    out["index"] = timed(rounds, [&] { return format::encode_index(planned.plan.manifest, files); });
     out["load_plan"] = timed(rounds, [&] { return plan_load(planned.plan.manifest, ranks / 2); });
     planned = {};
     if (many_ranks > 0) {

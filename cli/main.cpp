@@ -43,7 +43,9 @@ int run(int argc, char** argv) {
   LsOptions ls_options;
   CLI::App* ls_app = app.add_subcommand("ls", "List what a checkpoint holds, or the steps of a root of steps");
   ls_app->add_option("PATH", ls_options.path, "A checkpoint (DCP directory, safetensors, torch.save file), or a root of steps")->required();
-  ls_app->add_option("KEY", ls_options.keys, "Nothing but these keys, which are found without reading what there is of the others");
+  ls_app->add_option(
+      "KEY", ls_options.keys,
+      "Nothing but these keys, which are found without reading what there is of the others, where the checkpoint has an index");
   ls_app->add_flag("--json", ls_options.json, "Print {\"entries\": {key: ...}} instead of a table");
   ls_app->add_flag("--digest", ls_options.digest, "Read every tensor and add the SHA-256 of its row-major bytes");
   ls_app->add_option("--rank", ls_options.rank, "Whose part to list, where each rank saved for itself")->capture_default_str();
@@ -121,7 +123,7 @@ int run(int argc, char** argv) {
   gc_app->callback([&] { command = [&] { return gc(cleaning); }; });
 
   ProbeCommand probing;
-  CLI::App* probe_app = app.add_subcommand("probe", "Measure how a file system is best written to, about a second, and keep it for saves");
+  CLI::App* probe_app = app.add_subcommand("probe", "Measure how a file system is best written to, some seconds, and keep it for saves");
   probe_app->add_option("DIR", probing.directory, "A directory on it")->required();
   probe_app->add_flag("--explain", probing.explain, "Measure nothing: say what saves do there, and why");
   probe_app->add_flag("--json", probing.json, "Print one object instead of a table");

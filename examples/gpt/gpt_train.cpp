@@ -114,13 +114,13 @@ void leave(const Job& job, Saver& saver, int64_t step, double loss, tessera::Sta
   if (job.rank() == 0) say("stop step=%lld: %s", static_cast<long long>(step), saved ? "saved" : "no time to save, the step before stands");
 }
 
-int64_t resume(const Job& job, tessera::Checkpoints& steps, tessera::State& state) {
+int64_t resume(const Job& job, tessera::Checkpoints& steps, tessera::State& state, const tessera::IoOptions& io) {
   const auto latest = steps.latest();
   if (job.rank() == 0) {
     for (const std::string& why : steps.skipped()) say("resume skipped %s", why.c_str());
   }
   if (!latest) return 0;
-  const tessera::LoadReport report = steps.load(*latest, state);
+  const tessera::LoadReport report = steps.load(*latest, state, {.io = io});
   if (job.rank() == 0) {
     say("resume step=%lld ranks=%d bytes=%lld seconds=%.3f", static_cast<long long>(*latest), job.size(),
         static_cast<long long>(report.read_bytes), report.seconds);
@@ -136,7 +136,7 @@ void train(const Job& job, const Options& options, const tessera::StopSignal& st
   auto state = tessera::state({{"model", model}, {"optim", optim}, {"data", text}}, {.kind = options.kind});
   std::unique_ptr<Saver> saver;
   if (!options.dir.empty()) saver = std::make_unique<Saver>(job, options);
-  const int64_t done = options.resume ? resume(job, saver->steps(), state) : 0;
+  const int64_t done = options.resume ? resume(job, saver->steps(), state, options.io) : 0;
   for (int64_t step = done + 1; step <= options.steps; ++step) {
     const auto begin = std::chrono::steady_clock::now();
     const double loss = forward_backward(job, model, text, options.batch, options.gpt.seq);

@@ -23,8 +23,9 @@ WriteChoice chosen(const IoOptions& options, int ranks, const WriteChoice& known
 }
 
 int threads_of(const IoOptions& options, int ranks) {
+  constexpr int most_threads = 256;
   constexpr int most = 4;  // one core copies and hashes several GB/s: no disk needs more
-  if (options.threads > 0) return options.threads;
+  if (options.threads > 0) return std::min(options.threads, most_threads);
   const auto cores = static_cast<int>(std::thread::hardware_concurrency());
   return std::clamp(cores / std::max(1, ranks), 1, most);
 }

@@ -14,7 +14,7 @@ enum class WriteMode : uint8_t {
 
 struct IoOptions {
   // That work on one rank's files. 0: what the probe found for writing; else a share of this machine's cores, at most 4, as if all ranks
-  // were on it.
+  // were on it. No more than 256 are used.
   int threads = 0;
   WriteMode mode = WriteMode::automatic;
   int64_t most_bytes_per_second = 0;  // that one rank writes; 0: as many as it can

@@ -14,12 +14,18 @@ class Throttle {
  public:
   // 0: no limit.
   explicit Throttle(int64_t bytes_per_second) : rate_(bytes_per_second) {}
-  // Waits until `bytes` more may go.
+  // Waits until `bytes` more may go, or until end().
   void pass(int64_t bytes);
+  // Nobody waits any more, now or later.
+  void end() noexcept;
 
  private:
+  struct State {
+    std::chrono::steady_clock::time_point free_at;  // when all that was let through is through
+    bool ended = false;
+  };
   const int64_t rate_;
-  Guarded<std::chrono::steady_clock::time_point> free_at_;  // when all that was let through is through
+  Guarded<State> state_;
 };
 
 }  // namespace tessera

@@ -32,6 +32,15 @@ TEST(Throttle, SavesNothingUp) {
   EXPECT_GE(Clock::now() - begin, std::chrono::milliseconds(20));
 }
 
+TEST(Throttle, ItsEndEndsEveryWait) {
+  Throttle throttle(1);
+  throttle.pass(1'000'000'000);
+  std::thread waits([&] { throttle.pass(1); });  // for thirty years
+  throttle.end();
+  waits.join();
+  throttle.pass(1);
+}
+
 TEST(Throttle, WithoutARateDoesNotWait) {
   Throttle throttle(0);
   throttle.pass(int64_t{1} << 62);

@@ -1,6 +1,7 @@
 #include "tessera/base/trace.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <memory>
 
 #include "tessera/base/error.h"
@@ -59,9 +60,19 @@ std::vector<TraceRow> take_trace() {
   return taken;
 }
 
-void name_trace_row(const std::string& name) {
+void name_trace_row(std::string_view name, std::string_view ending) noexcept {
   if (!trace_detail::recording.load(std::memory_order_relaxed)) return;
-  my_row().row->with([&](TraceRow& row) { row.thread = name; });
+  // A picture is not worth failing for; and to tell of a failure may be one.
+  try {
+    my_row().row->with([&](TraceRow& row) { row.thread = std::string(name).append(ending); });
+  } catch (...) {
+  }
+}
+
+void name_rank_row(int rank, std::string_view ending) noexcept {
+  char text[64];
+  std::snprintf(text, sizeof text, "rank %d%.*s", rank, static_cast<int>(std::min<size_t>(ending.size(), 40)), ending.data());
+  name_trace_row(text);
 }
 
 void trace_detail::add(const char* what, Clock::time_point begin, int64_t bytes) {

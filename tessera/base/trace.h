@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace tessera {
@@ -27,8 +28,11 @@ struct TraceRow {
 void record_trace();
 // Stops, and hands over what was kept: a row a thread, those with a name first, by name.
 std::vector<TraceRow> take_trace();
-// How this thread's row is called; "thread 3" where nobody says. Costs nothing while nothing is recorded.
-void name_trace_row(const std::string& name);
+// How this thread's row is called: both together; "thread 3" where nobody says. Costs a load while nothing is recorded.
+void name_trace_row(std::string_view name, std::string_view ending = {}) noexcept;
+
+// "rank 3", and an ending.
+void name_rank_row(int rank, std::string_view ending = {}) noexcept;
 
 namespace trace_detail {
 inline std::atomic<bool> recording = false;

@@ -20,6 +20,17 @@ Digest digest_of_shared_objects(const Described& mine) {
   return digest(out.take());
 }
 
+// What this rank's part of a plan depends on: all that is described, but contents, and the layouts.
+Digest digest_of_shape(const Described& mine) {
+  ByteWriter out;
+  out.put_raw(shape_digest(mine.description));
+  for (const auto& [key, leaf] : mine.tensors) {
+    out.put<uint8_t>(leaf->layout.has_value());
+    if (leaf->layout) encode(*leaf->layout, out);
+  }
+  return digest(out.take());
+}
+
 Digest name_of_plan(const std::vector<Digest>& shapes) {
   ByteWriter out;
   for (const Digest& shape : shapes) out.put_raw(shape);
@@ -44,9 +55,8 @@ class Agreeing {
  private:
   Proposal propose() {
     mine_ = &describe_();
-    Proposal proposal{.compare_replicas = compare_replicas_,
-                      .shape = shape_digest(mine_->description),
-                      .shared_objects = digest_of_shared_objects(*mine_)};
+    Proposal proposal{
+        .compare_replicas = compare_replicas_, .shape = digest_of_shape(*mine_), .shared_objects = digest_of_shared_objects(*mine_)};
     shape_ = proposal.shape;
     if (cache_.mine && cache_.mine->shape == shape_) {
       proposal.held = cache_.mine->plan;

@@ -77,7 +77,7 @@ struct BackgroundSaver::Worker {
   // The whole of a save, in the background.
   SaveReport run(PendingSave::State& save, Storage& storage, const Path& target, const Outcome<Described>& mine, const SaveOptions& options,
                  const Background& background, const std::function<void(Comm&, SaveReport&)>& after) {
-    name_trace_row("rank " + std::to_string(line->rank()) + ", save in the background");
+    name_rank_row(line->rank(), ", save in the background");
     const auto begin = Clock::now();
     double stall_seconds = 0;
     const auto check = [&] {

@@ -9,7 +9,8 @@
 //             Then nothing has appeared (but see save.h), and no older step is touched. A lone save whose handle is dropped unwaited tells
 //             nobody.
 // Leaving     Destroying a saver finishes what it has begun. A process that is killed leaves a staging directory, never half a step.
-// Threads     One thread a rank. Two more run while a save is under way.
+// Threads     One thread a rank. While a save is under way, one more that copies and agrees, and SaveOptions::io.threads that hash and
+// write.
 #pragma once
 
 #include <memory>
@@ -32,7 +33,8 @@ struct AsyncOptions {
   // on_phase is called from the background. io.threads hash and write there: 0 is one, as the trainer has the rest of the machine.
   SaveOptions save = {};
   WhenBusy when_busy = WhenBusy::wait;
-  Background background = {};  // how its threads stand back, from the moment on when the state is staged
+  // How its threads stand back: those that hash and write always, the one that copies once the state is staged.
+  Background background = {};
 };
 
 class BackgroundSaver;

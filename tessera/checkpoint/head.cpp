@@ -6,6 +6,7 @@
 
 #include "tessera/checkpoint/catalog.h"
 #include "tessera/format/dcp.h"
+#include "tessera/format/nested.h"
 #include "tessera/format/sidecar_reader.h"
 #include "tessera/storage/names.h"
 
@@ -85,6 +86,15 @@ void check_metadata(const ByteSource& metadata, const format::Sidecar& sidecar) 
   if (format::digest_of_ends(ends) != sidecar.metadata_ends) throw not_published();
 }
 
+// Of some keys, what `.metadata` is held to of all.
+void check_nesting(const Manifest& manifest) {
+  std::map<std::string, const KeyPath*> paths;
+  for (const auto& [key, entry] : manifest.entries) {
+    if (!format::is_own_path(key, entry.path)) paths.emplace(key, &entry.path);
+  }
+  format::check_paths(paths, Code::corrupt);
+}
+
 // Nothing where there is no index.
 std::optional<Head> find_in_sidecar(const Storage& storage, const Path& directory, std::span<const std::string> keys,
                                     const format::Limits& limits) {
@@ -102,9 +112,16 @@ std::optional<Head> find_in_sidecar(const Storage& storage, const Path& director
   for (const std::string& key : keys) {
     if (auto entry = reader.find(key)) head.manifest.entries.emplace(key, std::move(*entry));
   }
-  validate(head.manifest);
-  head.sidecar = std::make_shared<const format::Sidecar>(reader.with(files_of(head.manifest)));
-  check_files(head.manifest, *head.sidecar);
+  try {
+    check_nesting(head.manifest);
+    validate(head.manifest);
+    head.sidecar = std::make_shared<const format::Sidecar>(reader.with(files_of(head.manifest)));
+    check_files(head.manifest, *head.sidecar);
+  } catch (const Error& error) {
+    Fault fault = error.fault();
+    fault.file = format::sidecar_file;  // whose index it is, whatever the check thinks
+    throw Error(std::move(fault));
+  }
   return head;
 }
 

@@ -225,8 +225,9 @@ Opened open_found(std::span<const std::byte> found, const std::shared_ptr<const 
   return open_with(storage, directory, head, options);
 }
 
-LoadError failed_read(Fault fault, std::vector<std::string> undefined) {
-  if (!undefined.empty()) {
+// The same fault on every rank, whether or not it had anything to fill.
+LoadError failed_read(Fault fault, std::vector<std::string> undefined, bool staged) {
+  if (!staged) {
     if (!fault.hint.empty()) fault.hint += "; ";
     fault.hint += "the tensors that were to be filled hold nothing of meaning now: load another step before training on";
   }
@@ -247,7 +248,7 @@ LoadError::LoadError(Fault fault, std::vector<std::string> undefined) : Error(st
 
 LoadReport load(Comm& comm, const Storage& storage, const Path& directory, StateDict& state, const LoadOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
-  name_trace_row("rank " + std::to_string(comm.rank()));
+  name_rank_row(comm.rank());
   comm.note("open " + directory);
   // The leader alone reads what may be large and is the same for all; the headers of other formats each rank reads itself.
   const auto shared = std::shared_ptr<const Storage>(std::shared_ptr<const Storage>(), &storage);
@@ -286,7 +287,7 @@ LoadReport load(Comm& comm, const Storage& storage, const Path& directory, State
                                    }),
                report);
   } catch (const Error& error) {
-    throw failed_read(error.fault(), undefined_keys(ready, options));
+    throw failed_read(error.fault(), undefined_keys(ready, options), options.staged);
   }
   for (const auto& [from, to] : ready.staged) copy(from, to);
   replace_objects(ready, state);

@@ -18,6 +18,12 @@ void check_proof(const RankWrites& planned, const Proof& proof, const Storage& s
   if (proof.length_bytes != planned.file_bytes) {
     fail("the file has " + std::to_string(proof.length_bytes) + " bytes where the plan has " + std::to_string(planned.file_bytes));
   }
+  if (proof.writes != digest(encode(planned))) {
+    throw Error({.code = Code::internal,
+                 .what = "the rank wrote other tensors, or in another order, than the leader planned",
+                 .file = planned.file,
+                 .hint = "give every rank the same layouts; without layouts the leader plans for all"});
+  }
   const int64_t blocks = format::block_count(planned.file_bytes, block_bytes);
   if (static_cast<int64_t>(proof.blocks.size()) != blocks) {
     fail("the rank proved " + std::to_string(proof.blocks.size()) + " of " + std::to_string(blocks) + " blocks");

@@ -33,7 +33,7 @@ SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const
     began[phase] = Clock::now();
     if (options.on_phase) capture([&] { options.on_phase(phase); });  // one rank must not leave the others alone
   };
-  name_trace_row("rank " + std::to_string(comm.rank()));
+  name_rank_row(comm.rank());
   enter(Phase::plan);
   comm.note("plan a save to " + target);
   PlanCache of_this_save;
@@ -53,14 +53,16 @@ SaveReport save_in_steps(Comm& comm, Storage& storage, const Path& target, const
     });
     staging = as_text(answer);
     enter(Phase::write);
-    choice = chosen(options.io, comm.size(), storage.write_choice(staging));
     std::vector<Bytes> proofs;  // the leader's affair: the others need none
     through_leader(
         comm, Phase::write,
         [&] {
           const RankWrites& writes = writes_of(agreed);
           const auto progress = [&](int64_t done, int64_t total) { comm.note("write " + writes.file, done, total); };
+          choice = chosen(options.io, comm.size(), storage.write_choice(staging));
           const Proof proof = steps.write(writes, staging, choice, progress);
+          if (choice.mode != proof.mode && !proof.file.empty())
+            choice = {.mode = proof.mode, .threads = choice.threads, .why = "this file system cannot be written to past its page cache"};
           storage.sync(staging);
           return encode(proof);
         },

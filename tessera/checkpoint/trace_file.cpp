@@ -38,9 +38,10 @@ TraceFile::TraceFile(std::string path) : path_(std::move(path)) {
 void TraceFile::finish() {
   if (path_.empty()) return;
   const std::string path = std::exchange(path_, {});
+  const auto rows = take_trace();  // recording ends whatever comes
   std::ofstream out(path, std::ios::binary);
   if (!out) throw Error(os_fault(errno, "open the trace", path));
-  out << trace_json(take_trace());
+  out << trace_json(rows);
   out.close();
   if (!out) throw Error(os_fault(errno, "write the trace", path));
 }

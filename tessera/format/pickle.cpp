@@ -4,7 +4,7 @@
 #include <array>
 #include <bit>
 #include <limits>
-#include <unordered_map>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -23,7 +23,7 @@ constexpr size_t most_children = std::numeric_limits<uint32_t>::max();
 constexpr size_t least_arena_bytes = 1024;
 constexpr size_t most_first_arena_bytes = size_t{16} << 20;
 
-// What the memo holds, by index. Picklers count up from 0, which makes a list of it; whatever else a file says costs no more than it holds.
+// What the memo holds, by index. Picklers count up from 0, which makes a list of it; whatever else a file says costs what it holds.
 class Memo {
  public:
   void set(uint32_t index, Node* node) {
@@ -46,7 +46,7 @@ class Memo {
 
  private:
   std::vector<Node*> in_order_;
-  std::unordered_map<uint32_t, Node*> others_;
+  std::map<uint32_t, Node*> others_;  // whose numbers a file chooses: no hash to be flooded
 };
 
 }  // namespace
@@ -365,6 +365,8 @@ class PickleMachine {
       push(become_made(*arguments, kind, callee));
       return;
     }
+    // The arguments are copied: a small pickle must not copy a large tuple again and again.
+    made_ += static_cast<int64_t>(arguments->children().size());
     Node& made = make(kind);
     add_children(made, {&callee, 1});
     add_children(made, arguments->children());

@@ -409,5 +409,23 @@ TEST(PickleWriter, RefusesTextThatPythonCouldNotRead) {
   EXPECT_NO_THROW(out.text("caf\xc3\xa9"));
 }
 
+// Ten thousand calls of one tuple of ten thousand: a hundred million pointers out of 80 KB.
+TEST(PickleLimits, ATupleThatManyCallsShareIsNotCopiedForEachOfThem) {
+  std::string pickle("\x80\x02(", 3);
+  for (int i = 0; i < 10'000; ++i) pickle += 'N';
+  pickle += "tq";
+  pickle += '\0';
+  pickle += "ca\nb\nq\x01";
+  pickle += '(';
+  for (int i = 0; i < 10'000; ++i) {
+    pickle += "h\x01h";
+    pickle += '\0';
+    pickle += 'R';
+  }
+  pickle += "t.";
+  const auto read = capture([&] { const Pickle graph(as_bytes(pickle)); });
+  EXPECT_EQ(read.fault.code, Code::limit);
+}
+
 }  // namespace
 }  // namespace tessera::format

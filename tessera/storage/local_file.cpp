@@ -20,7 +20,7 @@ namespace {
 constexpr int64_t writeback_bytes = int64_t{8} << 20;
 
 constexpr size_t copied_bytes = size_t{1} << 20;
-constexpr int64_t page_bytes = 4096;  // of which direct writes are made: as much as any disk asks for
+constexpr int64_t page_bytes = 4096;  // of which direct writes are made: nearly all disks take them
 
 bool in_pages(int64_t number) { return number % page_bytes == 0; }
 
@@ -77,6 +77,12 @@ class Writer final : public FileWriter {
     while (!bytes.empty()) {
       const ssize_t count = into.files().pwrite(into.number(), bytes.data(), bytes.size(), offset_bytes);
       if (count < 0 && errno == EINTR) continue;
+      if (count < 0 && errno == EINVAL && direct_) {
+        throw Error({.code = Code::unsupported,
+                     .what = "this file system takes no direct writes of pages",
+                     .file = file_,
+                     .hint = "save with WriteMode::buffered, or run `tessera probe` on it"});
+      }
       if (count < 0) throw Error(os_fault(errno, "write", file_, offset_bytes));
       if (count == 0)
         throw Error({.code = Code::io, .what = "the file system takes no more bytes", .file = file_, .offset_bytes = offset_bytes});

@@ -29,12 +29,16 @@ constexpr int64_t piece_bytes = int64_t{1} << 20;  // a block of a data file (tr
 constexpr int version = 1;                         // of the file that choices are kept in
 constexpr double worth = 1.1;  // what is not the default must be faster by so much: these figures vary
 
-// A file system by what stays the same from run to run.
+// A file system by what mostly stays the same from run to run. Where it does not (NFS, tmpfs and btrfs number their devices as they are
+// mounted), what was found is forgotten.
 std::optional<std::string> name_of(int descriptor) {
   struct stat status{};
   struct statfs kind{};
   if (::fstat(descriptor, &status) != 0 || ::fstatfs(descriptor, &kind) != 0) return std::nullopt;
-  return std::to_string(status.st_dev) + " " + std::to_string(static_cast<uint64_t>(kind.f_type));
+  // Homes are shared between machines whose device numbers are alike.
+  char host[256] = {};
+  ::gethostname(host, sizeof host - 1);
+  return std::string(host) + " " + std::to_string(status.st_dev) + " " + std::to_string(static_cast<uint64_t>(kind.f_type));
 }
 
 double seconds_to_write(const LocalRoot& root, const std::string& name, const WriteTrial& trial, std::span<const std::byte> piece,
@@ -42,12 +46,8 @@ double seconds_to_write(const LocalRoot& root, const std::string& name, const Wr
   const Descriptor directory = open_directory(root, "");
   Descriptor file(root.files, root.files.openat(directory.number(), name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600));
   if (!file) throw Error(os_fault(errno, "create", name));
-  struct Remove {
-    FileSystem& files;
-    const Descriptor& directory;
-    const std::string& name;
-    ~Remove() { files.unlinkat(directory.number(), name, 0); }
-  } const remove{root.files, directory, name};
+  // Gone with its descriptor, however this ends.
+  if (root.files.unlinkat(directory.number(), name, 0) != 0) throw Error(os_fault(errno, "remove", name));
   const auto begin = std::chrono::steady_clock::now();
   const auto writer = local_writer(std::move(file), name);
   if (!writer->prepare(bytes, trial.mode) && trial.mode == WriteMode::direct) return 0;
@@ -63,7 +63,10 @@ double seconds_to_write(const LocalRoot& root, const std::string& name, const Wr
     for (size_t t = 1; t < done.size(); ++t) helpers.emplace_back([&, t] { done[t] = work(); });
     done[0] = work();
   }
-  for (auto& one : done) std::move(one).or_throw();
+  for (auto& one : done) {
+    if (!one && one.fault.code == Code::unsupported) return 0;
+    std::move(one).or_throw();
+  }
   writer->close();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
@@ -136,7 +139,7 @@ std::optional<WriteChoice> known_choice(int descriptor) {
   const auto choice = capture([&] {
     return WriteChoice{.mode = found->at("mode") == "direct" ? WriteMode::direct : WriteMode::buffered,
                        .threads = std::clamp(found->at("threads").get<int>(), 1, 64),
-                       .bytes_per_second = found->at("bytes_per_second").get<double>(),
+                       .bytes_per_second = std::clamp(found->at("bytes_per_second").get<double>(), 0.0, 1e15),
                        .why = found->at("why").get<std::string>()};
   });
   return choice ? std::optional(*choice.value) : std::nullopt;
@@ -163,7 +166,7 @@ void keep_choice(const std::string& directory, const WriteChoice& choice) {
   out << Json{{"version", version}, {"file_systems", all}}.dump(1) << '\n';
   out.close();
   if (!out || ::rename(fresh.c_str(), file.c_str()) != 0) {
-    const Fault fault = os_fault(errno, "keep what was found", file);
+    const Fault fault = os_fault(out ? errno : EIO, "keep what was found", file);
     ::unlink(fresh.c_str());
     throw Error(fault);
   }

@@ -1,8 +1,9 @@
-// tessera/storage/write_probe.h: which way of writing a file system likes best, measured on it in about a second.
+// tessera/storage/write_probe.h: which way of writing a file system likes best, measured on it in some seconds.
 // What is tried through the page cache, which is told to begin writing early, and past it (O_DIRECT) into room that was taken beforehand;
 //             each with 1, 2 and 4 writes of a block under way. All make the bytes durable: the time includes the sync.
-// Kept        in a small JSON file of the user's cache (XDG_CACHE_HOME, else ~/.cache, /tessera/writes.json), by file system (device
-//             number and type); a save with WriteMode::automatic looks there, and writes through the page cache where nothing is known.
+// Kept        in a small JSON file of the user's cache (XDG_CACHE_HOME, else ~/.cache, /tessera/writes.json), by machine and file system
+//             (device number and type); a save with WriteMode::automatic looks there, and writes through the page cache where nothing is
+//             known.
 // Trust       The file is advice and nothing more: what is damaged or of another version in it is as if it were not there.
 #pragma once
 

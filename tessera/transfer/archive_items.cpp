@@ -1,6 +1,7 @@
 #include <array>
 #include <optional>
 
+#include "tessera/base/checked.h"
 #include "tessera/format/item_frames.h"
 #include "tessera/format/safetensors.h"
 #include "tessera/format/zstd.h"
@@ -51,14 +52,14 @@ class ArchiveItems final : public Items {
                     .begin_bytes = chunk.at.offset_bytes,
                     .length_bytes = chunk.at.length_bytes,
                     .checked = files_.checked()};
-      if (ours_ && chunk.at.transforms.empty()) {
+      const int64_t data_bytes = checked_multiply(checked_volume(chunk.box.sizes), element_bytes(entry.dtype));
+      if (ours_ && chunk.at.transforms.empty() && data_bytes <= chunk.at.length_bytes) {
         if (auto known = by_arithmetic(*open.file, entry.dtype, chunk)) {
           open.tensor = std::move(*known);
           return open;
         }
       }
-      const int64_t data_bytes = volume(chunk.box) * element_bytes(entry.dtype);
-      open.unpacked = unpacked(open.file, chunk.at, data_bytes + archive_overhead_bytes);
+      open.unpacked = unpacked(open.file, chunk.at, checked_add(data_bytes, archive_overhead_bytes));
       // Every item of such a file is said to begin at 0 and to be as long as its data.
       const bool bare = chunk.at.offset_bytes == 0 && chunk.at.transforms.empty() && is_safetensors(*open.file);
       open.tensor = bare ? in_safetensors(key, open) : in_item(open, format::read_tensor_item);

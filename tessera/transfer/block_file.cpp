@@ -23,10 +23,10 @@ void put_into(Block& block, int64_t at, std::span<const std::byte> bytes) {
 
 }  // namespace
 
-void BlockCutter::put(std::span<const std::byte> bytes) {
+void BlockCutter::put(std::span<const std::byte> bytes, bool borrow) {
   const auto whole = static_cast<size_t>(ring_.slab_bytes());
   while (!bytes.empty()) {
-    if (borrow_ && filled_ == 0 && bytes.size() >= whole) {
+    if (borrow && filled_ == 0 && bytes.size() >= whole) {
       take_({begin_, bytes.first(whole)});
       begin_ += ring_.slab_bytes();
       bytes = bytes.subspan(whole);
@@ -62,7 +62,7 @@ BlockFile::BlockFile(std::unique_ptr<FileWriter> file, const FileLayout& layout,
   capture([&] {
     for (int t = 1; t < work_.threads; ++t) {
       helpers_.emplace_back([this] {
-        name_trace_row(layout_.file + ", helper");
+        name_trace_row(layout_.file, ", helper");
         if (work_.begin_thread) work_.begin_thread();
         while (run_one(true)) {
         }
@@ -71,7 +71,14 @@ BlockFile::BlockFile(std::unique_ptr<FileWriter> file, const FileLayout& layout,
   });
 }
 
-BlockFile::~BlockFile() { end_helpers(); }
+BlockFile::~BlockFile() {
+  // What has not been closed is not to be finished: blocks that wait are dropped.
+  queue_.with([](Queue& queue) {
+    if (!queue.fault) queue.fault = Fault{.code = Code::aborted};
+  });
+  if (work_.throttle) work_.throttle->end();
+  end_helpers();
+}
 
 // An item is complete in the block where its data ends; its head may stand in that block or in one that is held. A block without a slab
 // lies in somebody's memory and is nothing but data of one item: whoever is free takes its CRC.
@@ -220,8 +227,11 @@ int64_t BlockFile::close() {
     }
   }
   end_helpers();
-  queue_.with([](Queue& queue) {
+  queue_.with([&](Queue& queue) {
     if (queue.fault) throw Error(*queue.fault);
+    // The file's length need not tell: room may have been taken beforehand.
+    if (queue.on_disk_bytes != layout_.file_bytes)
+      throw Error({.code = Code::internal, .what = "not every block was written", .file = layout_.file});
   });
   const TraceSpan span("sync", layout_.file_bytes);
   return file_->close();

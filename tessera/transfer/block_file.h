@@ -46,11 +46,14 @@ class BlockCutter {
  public:
   // With `borrow`, blocks that lie in one piece of memory are passed on as they are, and must stay there until the file is closed.
   BlockCutter(SlabRing& ring, bool borrow, std::function<void(Block)> take) : ring_(ring), borrow_(borrow), take_(std::move(take)) {}
-  void put(std::span<const std::byte> bytes);
+  void put(std::span<const std::byte> bytes) { put(bytes, borrow_); }
+  // Of bytes that are gone soon.
+  void put_copy(std::span<const std::byte> bytes) { put(bytes, false); }
   void finish();
   int64_t position() const { return begin_ + static_cast<int64_t>(filled_); }
 
  private:
+  void put(std::span<const std::byte> bytes, bool borrow);
   void pass_on();
 
   SlabRing& ring_;

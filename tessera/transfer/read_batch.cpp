@@ -14,11 +14,23 @@ namespace {
 constexpr int64_t call_bytes = int64_t{1} << 20;
 constexpr int64_t direct_bytes = int64_t{32} << 10;  // a run from here on is read straight into place
 constexpr int64_t gap_bytes = int64_t{4} << 10;      // bytes nobody asked for that are read to save a call, where nothing is checked
+constexpr int64_t least_run_bytes = 512;             // of a box that has more than
+constexpr int64_t few_runs = 64;
 constexpr int64_t note_bytes = int64_t{64} << 20;    // read between two words of progress
 
-// True if the elements are in the file as they are to be in memory, and nothing but the file's own digests speaks for them.
-bool is_plain(const OpenItem& item, const View& into) {
+// Elements that lie together on both sides.
+int64_t elements_of_run(const Sizes& sizes, const Sizes& a, const Sizes& b) {
+  int64_t count = 1;
+  for (size_t d = sizes.size(); d > 0 && (sizes[d - 1] == 1 || (a[d - 1] == count && b[d - 1] == count)); --d) count *= sizes[d - 1];
+  return count;
+}
+
+// True if the elements are in the file as they are to be in memory, and nothing but the file's own digests speaks for them; and if there
+// are not so many runs that to remember them takes more than they hold.
+bool is_plain(const OpenItem& item, const Box& from, const View& into) {
   const format::TensorItem& tensor = item.tensor;
+  const int64_t run = elements_of_run(from.sizes, tensor.strides, into.strides);
+  if (run * element_bytes(tensor.dtype) < least_run_bytes && volume(from) / run > few_runs) return false;
   return !item.unpacked && tensor.dtype == into.dtype && !tensor.big_endian && !tensor.conjugate && !tensor.negative && !tensor.data_crc;
 }
 
@@ -35,7 +47,7 @@ ReadBatch::File& ReadBatch::file_of(const OpenItem& item) {
 
 void ReadBatch::add(const OpenItem& item, const Box& from, const View& into) {
   if (volume(from) == 0) return;
-  if (!is_plain(item, into)) {
+  if (!is_plain(item, from, into)) {
     by_item_.push_back({item, from, into});
     return;
   }
@@ -137,7 +149,7 @@ ReadCount ReadBatch::run(int threads, const Progress& progress) {
   std::atomic<bool> failed = false;
   const size_t total = calls_.size() + by_item_.size();
   const auto work = [&] {
-    const auto done = capture([&] {
+    auto done = capture([&] {
       Worker worker;
       for (size_t i = next++; i < total && !failed; i = next++) {
         ReadCount count;
@@ -164,7 +176,7 @@ ReadCount ReadBatch::run(int threads, const Progress& progress) {
     if (done) return;
     failed = true;
     shared.with([&](Shared& all) {
-      if (!all.fault) all.fault = done.fault;
+      if (!all.fault) all.fault = std::move(done.fault);
     });
   };
   std::vector<std::jthread> helpers;  // joined whatever happens

@@ -2,8 +2,9 @@
 // What goes into memory as it stands in the file becomes runs of bytes. Runs that lie close together are fetched by one call: long ones
 // straight into place, short ones, and the bytes between that nobody asked for, through a buffer that stays in cache. Where blocks are
 // checked against a digest, a call is a block, which is checked where it was read to. What is to be converted, decompressed or has a CRC of
-// its own goes item by item (read_box.h).
-// Memory      A block of 1 MiB a thread.
+// its own goes item by item (read_box.h), and so do boxes that are all short runs, as of a transposed tensor.
+// Memory      A block of 1 MiB a thread, some 50 bytes for each run, and what items decompress to.
+// Files       All that it reads of are open until it ends.
 // Errors      Those of read_item(); the first of several. The content of every destination is then undefined.
 #pragma once
 

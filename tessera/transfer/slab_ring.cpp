@@ -45,6 +45,7 @@ void SlabRing::warm(int64_t bytes) {
     auto made = make();
     for (int64_t at = 0; at < slab_bytes_; at += page_bytes) made.get()[at] = std::byte{1};  // zeros could share one page
     state_.with([&](State& state) {
+      if (state.all.size() >= wanted) return;  // somebody else was faster
       state.free.reserve(state.all.size() + 1);
       state.all.push_back(std::move(made));
       state.free.push_back(state.all.back().get());

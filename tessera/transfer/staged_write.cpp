@@ -76,13 +76,13 @@ Proof write_shards_staged(const RankWrites& writes, const Described& state, Stor
     if (work.progress) work.progress(bytes, writes.file_bytes);
   };
   auto out = storage.create(below(directory, writes.file));
-  out->prepare(writes.file_bytes, work.mode);
+  const WriteMode mode = out->prepare(writes.file_bytes, work.mode) ? work.mode : WriteMode::buffered;
   BlockFile file(std::move(out), layout,
                  {.threads = work.threads, .written = tell_written, .throttle = &throttle, .begin_thread = work.begin_thread});
   Belt belt(ring.capacity_bytes() / ring.slab_bytes() - 1);  // the copy holds one
   Outcome<int64_t> written;
   std::jthread writer([&] {  // joined whatever happens
-    name_trace_row(writes.file + ", writer");
+    name_trace_row(writes.file, ", writer");
     if (work.begin_thread) work.begin_thread();
     written = capture([&] {
       while (auto block = belt.take()) {
@@ -113,7 +113,7 @@ Proof write_shards_staged(const RankWrites& writes, const Described& state, Stor
   belt.end(copied ? std::nullopt : std::optional(std::move(copied.fault)));
   writer.join();
   const int64_t length_bytes = std::move(written).or_throw();
-  return {writes.file, length_bytes, file.digests()};
+  return {writes.file, length_bytes, file.digests(), digest(encode(writes)), mode};
 }
 
 }  // namespace tessera

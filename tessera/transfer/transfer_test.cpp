@@ -132,5 +132,23 @@ RC_GTEST_PROP(Transfer, AnyBoxOfAnyCutIntoAnyStridesIsExactlyWhatWasSaved, ()) {
   RC_ASSERT(actual == expected);
 }
 
+// An object's bytes are made for the moment: those that helpers are to write later are copied.
+TEST(WriteShards, ALargeObjectIsWrittenByHelpersAsItIs) {
+  StateDict state;
+  std::string large(size_t{5} << 20, '\0');
+  for (size_t i = 0; i < large.size(); ++i) large[i] = static_cast<char>('a' + i * 2654435761U % 23);
+  state.add("large", Value(large));
+  state.add("small", Value("x"));
+  const Described described = describe(state, 0, 1);
+  const SavePlan plan = plan_save({described.description}, "id");
+  for (const int threads : {1, 3}) {
+    MemoryStorage storage;
+    const Proof proof = write_shards(plan.ranks[0], described, storage, "", {.threads = threads});
+    const auto file = storage.open(proof.file);
+    const auto at = std::get<ObjectEntry>(plan.manifest.entries.at("large").is).at;
+    EXPECT_EQ(format::read_object_item(PartSource(*file, at.offset_bytes, at.length_bytes)), Value(large));
+  }
+}
+
 }  // namespace
 }  // namespace tessera

@@ -26,6 +26,7 @@ Bytes StateShards::object(const std::string& key) { return state_.objects.at(key
 const View& StateShards::view(const std::string& key, int32_t box) const {
   for (int tries = 0; near_ != state_.tensors.end() && near_->first != key && tries < 2; ++tries) ++near_;
   if (near_ == state_.tensors.end() || near_->first != key) near_ = state_.tensors.find(key);
+  if (near_ == state_.tensors.end()) throw Error({.code = Code::internal, .what = "a plan for '" + key + "', which this rank has not"});
   return near_->second->shards.at(static_cast<size_t>(box)).view;
 }
 
@@ -49,7 +50,7 @@ void cut_shards(const RankWrites& writes, const FileLayout& layout, ShardSource&
     const WriteItem& item = writes.items[i];
     const ItemPlace& place = layout.items[i];
     if (!place.frame) {
-      out.put(source.object(item.key));
+      out.put_copy(source.object(item.key));
     } else {
       out.put(place.frame->head);
       source.read(item.key, item.box, [&](std::span<const std::byte> run) { out.put(run); });
@@ -70,12 +71,12 @@ Proof write_shards(const RankWrites& writes, ShardSource& source, Storage& stora
     if (work.progress) work.progress(bytes, writes.file_bytes);
   };
   auto out = storage.create(below(directory, writes.file));
-  out->prepare(writes.file_bytes, work.mode);
+  const WriteMode mode = out->prepare(writes.file_bytes, work.mode) ? work.mode : WriteMode::buffered;
   BlockFile file(std::move(out), layout, {.threads = work.threads, .written = written, .throttle = &throttle});
   BlockCutter cutter(ring, true, [&](Block block) { file.take(std::move(block)); });
   cut_shards(writes, layout, source, cutter);
   const int64_t length_bytes = file.close();
-  return {writes.file, length_bytes, file.digests()};
+  return {writes.file, length_bytes, file.digests(), digest(encode(writes)), mode};
 }
 
 Proof write_shards(const RankWrites& writes, const Described& state, Storage& storage, const Path& directory, const WriteWork& work) {
@@ -87,6 +88,7 @@ Bytes encode(const Proof& proof) {
   ByteWriter out;
   out.put_string(proof.file);
   out.put(proof.length_bytes);
+  out.put_raw(proof.writes);
   out.put<uint64_t>(proof.blocks.size());
   for (const Digest& block : proof.blocks) out.put_raw(block);
   return out.take();
@@ -97,6 +99,7 @@ Proof decode_proof(std::span<const std::byte> bytes) {
   Proof proof;
   proof.file = in.get_string();
   proof.length_bytes = in.get<int64_t>();
+  std::ranges::copy(in.get_raw(proof.writes.size()), proof.writes.begin());
   proof.blocks.resize(in.get_count(sizeof(Digest)));
   for (Digest& block : proof.blocks) std::ranges::copy(in.get_raw(sizeof(Digest)), block.begin());
   return proof;

@@ -23,6 +23,8 @@ struct Proof {
   std::string file;
   int64_t length_bytes = 0;          // as the file system reported it when the file was closed
   std::vector<Digest> blocks = {};   // of each block, taken from the bytes that were handed to the disk
+  Digest writes = {};                // of the orders that it carried out, which it may have worked out by itself
+  WriteMode mode = WriteMode::buffered;  // how the file was written; not sent
   bool operator==(const Proof&) const = default;
 };
 Bytes encode(const Proof& proof);
@@ -38,7 +40,8 @@ class ShardSource {
   };
   // What box `box` of a tensor is. Asked in the order of the plan.
   virtual Tensor tensor(const std::string& key, int32_t box) const = 0;
-  // Gives its bytes to `take` in row-major order, in as many runs as it likes.
+  // Gives its bytes to `take` in row-major order, in as many runs as it likes. Runs of a block or more must stay where they are until the
+  // file is written, unless one thread does it all.
   virtual void read(const std::string& key, int32_t box, const std::function<void(std::span<const std::byte>)>& take) = 0;
   // The archive of an object, as long as the plan says.
   virtual Bytes object(const std::string& key) = 0;

@@ -107,7 +107,11 @@ void try_mesh(uint64_t seed, Counts& counts) {
     return all_well(threads ? on_threads(ranks, disk, body) : on_simulated(seed, ranks, disk, trouble, body));
   };
 
-  const auto save_all = [&](Comm& comm, Storage& storage) { save(comm, storage, "c", savers[static_cast<size_t>(comm.rank())].state); };
+  // Simulated ranks are fibers of one thread. Others have helpers, two at times.
+  const IoOptions io{.threads = threads ? static_cast<int>(seed % 3) + 1 : 1};
+  const auto save_all = [&](Comm& comm, Storage& storage) {
+    save(comm, storage, "c", savers[static_cast<size_t>(comm.rank())].state, {.io = io});
+  };
   const bool saved = troubled && run(from, any_trouble(random, from), save_all);
   if (!saved) {
     counts.failed_saves += troubled;
@@ -116,7 +120,7 @@ void try_mesh(uint64_t seed, Counts& counts) {
   }
   const auto unexpected = keys_nobody_wants(truth, loaders);
   const auto load_all = [&](Comm& comm, Storage& storage) {
-    const LoadReport report = load(comm, storage, "c", loaders[static_cast<size_t>(comm.rank())].state);
+    const LoadReport report = load(comm, storage, "c", loaders[static_cast<size_t>(comm.rank())].state, {.io = io});
     EXPECT_EQ(report.unexpected, unexpected);
   };
   const bool loaded = troubled && run(to, any_trouble(random, to), load_all);

@@ -28,7 +28,7 @@ TEST(Found, NothingIsLeftWhenARankIsLostWhileTheLeaderMakesTheStagingDirectory) 
   job.start(world.now(), [&](Comm& comm, SimProcess& process) {
     SimStorage own(process, disk);
     try {
-      save(comm, comm.rank() == 0 ? leaders : own, "step", TinyState({}, comm.rank(), 3, 1).state);
+      save(comm, comm.rank() == 0 ? leaders : own, "step", TinyState({}, comm.rank(), 3, 1).state, {.io = {.threads = 1}});
     } catch (const Error& error) {
       lost += error.code() == Code::peer_lost;
     }

@@ -122,7 +122,7 @@ class Acting {
     if (plan_.loads && latest >= 0) {
       TinyState state(story_.layout, comm.rank(), comm.size(), 0);
       const bool loaded = verb("load", latest, [&](VerbSeen& seen) {
-        const LoadReport report = steps.load(latest, state.state);
+        const LoadReport report = steps.load(latest, state.state, {.io = {.threads = 1}});  // fibers are one thread
         seen.found = state.version();
         seen.whole = state.is(state.version(), !report.reset.empty());
       });
@@ -131,7 +131,7 @@ class Acting {
     for (int n = 1; n <= plan_.saves; ++n) {
       const Step step = latest + n;
       const TinyState state(story_.layout, comm.rank(), comm.size(), version_of(step, number_));
-      const bool saved = verb("save", step, [&](VerbSeen&) { steps.save(step, state.state); });
+      const bool saved = verb("save", step, [&](VerbSeen&) { steps.save(step, state.state, {.io = {.threads = 1}}); });
       if (!saved && comm.failure()) return;
     }
   }
