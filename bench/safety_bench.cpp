@@ -92,7 +92,7 @@ void run(const Options& options) {
   const auto comms = thread_comms(1);
   LocalStorage storage(options.dir);
   const std::map<std::string, std::function<void(const Path&)>> ways{
-      {"save", [&](const Path& target) { save(*comms[0], storage, target, state); }},
+      {"save", [&](const Path& target) { save(*comms[0], storage, target, state, {.io = {.threads = 1}}); }},
       {"without", [&](const Path& target) { save_plainly(state, storage, target); }}};
   std::map<std::string, std::vector<double>> wall, cpu;
   std::mt19937 random(1);

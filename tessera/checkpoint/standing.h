@@ -18,7 +18,9 @@ struct Standing {
   bool operator==(const Standing& other) const { return kind == other.kind && metadata == other.metadata; }
 };
 
-// Does not fail because a checkpoint is damaged. Errors  Error(io, exists) where the place cannot be looked at.
+// Does not fail because a checkpoint is damaged.
+//
+// Errors  Error(io, exists) where the place cannot be looked at.
 Standing standing_at(const Storage& storage, const Path& directory);
 // "save 0123…", "a checkpoint of another tool", "files that are no checkpoint", "nothing".
 std::string describe(const Standing& standing);

@@ -1,6 +1,8 @@
-// tessera/format/sidecar_reader.h: a sidecar of version 2, read in parts: its header, then what is asked for, each byte held against a
-// digest before it is believed. So one key of a checkpoint is found without reading all that there is to say of the others. Checks      The
-// header carries its own digest and that of a table, which has one for each page of what follows (paged_source.h).
+// tessera/format/sidecar_reader.h: a sidecar of version 2, read in parts.
+// Its header, then what is asked for, each byte held against a digest before it is believed: so one key of a checkpoint is found without
+// reading all that there is to say of the others.
+//
+// Checks      The header carries its own digest and that of a table, which has one for each page of what follows (paged_source.h).
 //             Pages are read, not mapped: a mapped file that is cut short while one reads ends the process.
 // Errors      Error(corrupt, unsupported) that names the file; Error(io).
 // Threads     const methods may be called from many threads at once.

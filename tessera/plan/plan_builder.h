@@ -1,8 +1,9 @@
-// tessera/plan/plan_builder.h: what everybody holds, key by key, into who writes what where. How what everybody holds became known, from
-// descriptions or from layouts, is the affair of those who call it.
-// Promises    The same calls give the same plan, on however many cores. Each box has one owner; replicas are spread by bytes, largest
-// first. Errors      Error(invalid_argument) that names the key and the boxes where they overlap or leave a hole, and for lengths that
-// overflow.
+// tessera/plan/plan_builder.h: what everybody holds, key by key, into who writes what where.
+// How what everybody holds became known, from descriptions or from layouts, is the affair of those who call it.
+//
+// Promises    The same calls give the same plan, on however many cores. Each box has one owner; replicas are spread by bytes, the
+//             largest first.
+// Errors      Error(invalid_argument) that names the key and the boxes where they overlap or leave a hole, and for lengths that overflow.
 #pragma once
 
 #include <cstdint>

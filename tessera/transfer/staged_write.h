@@ -1,8 +1,9 @@
-// tessera/transfer/staged_write.h: a rank's file written behind the trainer's back: one thread copies the state into the slabs of a ring,
-// others hash and write them. The state may be changed as soon as the copy is done, long before the disk is; so that it is done soon,
-// nothing is hashed or written before that, unless the ring is full. Memory      The ring's, whatever the size of the state. Where the file
-// is larger than the ring, the copy waits for the disk again and
-//             again: the file goes in waves.
+// tessera/transfer/staged_write.h: a rank's file written behind the trainer's back.
+// One thread copies the state into the slabs of a ring, others hash and write them. The state may be changed as soon as the copy is done,
+// long before the disk is; so that it is done soon, nothing is hashed or written before that, unless the ring is full.
+//
+// Memory      The ring's, whatever the size of the state. Where the file is larger, the copy waits for the disk again and again: the file
+//             goes in waves.
 // Errors      What write_shards() throws; what `check` throws, which is asked before every block.
 #pragma once
 

@@ -1,5 +1,7 @@
-// tessera/comm/socket/follower_loop.h: a follower's thread: it carries the rank's messages to the leader, beats, and hears when the job
-// breaks. Threads     run() in the loop's own thread; the rest of the process reaches it through `state` and `wake` alone.
+// tessera/comm/socket/follower_loop.h: a follower's thread.
+// It carries the rank's messages to the leader, beats, and hears when the job breaks.
+//
+// Threads     run() in the loop's own thread; the rest of the process reaches it through `state` and `wake` alone.
 #pragma once
 
 #include <map>
