@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cstring>
 
+#include "tessera/base/stream_copy.h"
 #include "tessera/base/trace.h"
 #include "tessera/format/sidecar.h"
 
@@ -34,7 +35,8 @@ void BlockCutter::put(std::span<const std::byte> bytes, bool borrow) {
     }
     if (!slab_) slab_ = ring_.acquire();
     const auto piece = bytes.first(std::min(bytes.size(), whole - filled_));
-    std::memcpy(slab_.data() + filled_, piece.data(), piece.size());
+    if (past_cache_) stream_copy(slab_.data() + filled_, piece.data(), piece.size());
+    else std::memcpy(slab_.data() + filled_, piece.data(), piece.size());
     filled_ += piece.size();
     bytes = bytes.subspan(piece.size());
     if (filled_ == whole) pass_on();

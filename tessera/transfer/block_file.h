@@ -45,7 +45,9 @@ struct Block {
 class BlockCutter {
  public:
   // With `borrow`, blocks that lie in one piece of memory are passed on as they are, and must stay there until the file is closed.
-  BlockCutter(SlabRing& ring, bool borrow, std::function<void(Block)> take) : ring_(ring), borrow_(borrow), take_(std::move(take)) {}
+  // `past_cache`: blocks are looked at again only once many more were copied.
+  BlockCutter(SlabRing& ring, bool borrow, std::function<void(Block)> take, bool past_cache = false)
+      : ring_(ring), borrow_(borrow), past_cache_(past_cache), take_(std::move(take)) {}
   void put(std::span<const std::byte> bytes) { put(bytes, borrow_); }
   // Of bytes that are gone soon.
   void put_copy(std::span<const std::byte> bytes) { put(bytes, false); }
@@ -58,6 +60,7 @@ class BlockCutter {
 
   SlabRing& ring_;
   const bool borrow_;
+  const bool past_cache_;
   const std::function<void(Block)> take_;
   int64_t begin_ = 0;  // of the block being filled
   Slab slab_;

@@ -1,13 +1,15 @@
 #include "tessera/transfer/slab_ring.h"
 
 #include <algorithm>
-#include <new>
+
+#include "tessera/base/large_pages.h"
 
 namespace tessera {
 namespace {
 
-constexpr int64_t page_bytes = 4096;
-constexpr std::align_val_t alignment{page_bytes};  // what direct writes ask for
+constexpr size_t page_bytes = 4096;  // what direct writes ask for
+constexpr int long_ring = 32;        // slabs from which on
+constexpr int long_stretch = 16;     // so many are made at once
 
 }  // namespace
 
@@ -15,7 +17,12 @@ Slab::~Slab() {
   if (data_) ring_->give_back(data_);
 }
 
-void SlabRing::Aligned::operator()(std::byte* data) const { ::operator delete(data, alignment); }
+SlabRing::Stretch::Stretch(int slabs, int64_t slab_bytes)
+    : bytes(static_cast<size_t>(slabs * slab_bytes)), data(static_cast<std::byte*>(large_pages().allocate(bytes, page_bytes))) {}
+
+SlabRing::Stretch::~Stretch() {
+  if (data) large_pages().deallocate(data, bytes, page_bytes);
+}
 
 SlabRing::SlabRing(int count, int64_t slab_bytes) : count_(count), slab_bytes_(slab_bytes) {}
 
@@ -25,36 +32,33 @@ Slab SlabRing::acquire() {
   state_.with([&](State& state) { state.waits += !can(state); });
   state_.when(Deadline::after(Milliseconds::max()), can, [&](State& state) {
     if (state.stopped) throw Error(*state.stopped);
-    if (state.free.empty()) {
-      state.free.reserve(state.all.size() + 1);  // so that giving back needs no memory and cannot fail
-      auto made = make();
-      data = made.get();
-      state.all.push_back(std::move(made));
-    } else {
-      data = state.free.back();
-      state.free.pop_back();
-    }
+    if (state.free.empty()) grow(state);
+    data = state.free.back();
+    state.free.pop_back();
     state.most_out = std::max(state.most_out, ++state.out);
   });
   return Slab(*this, data);
 }
 
 void SlabRing::warm(int64_t bytes) {
-  const auto wanted = static_cast<size_t>(std::min<int64_t>(count_, bytes / slab_bytes_ + (bytes % slab_bytes_ != 0)));
-  while (state_.with([](State& state) { return state.all.size(); }) < wanted) {
-    auto made = make();
-    for (int64_t at = 0; at < slab_bytes_; at += page_bytes) made.get()[at] = std::byte{1};  // zeros could share one page
-    state_.with([&](State& state) {
-      if (state.all.size() >= wanted) return;  // somebody else was faster
-      state.free.reserve(state.all.size() + 1);
-      state.all.push_back(std::move(made));
-      state.free.push_back(state.all.back().get());
-    });
-  }
+  const int64_t wanted = std::min<int64_t>(count_, bytes / slab_bytes_ + (bytes % slab_bytes_ != 0));
+  state_.with([&](State& state) {
+    while (state.made < wanted) {
+      grow(state);
+      const Stretch& fresh = state.all.back();
+      for (size_t at = 0; at < fresh.bytes; at += page_bytes) fresh.data[at] = std::byte{1};  // zeros could share one page
+    }
+  });
 }
 
-std::unique_ptr<std::byte, SlabRing::Aligned> SlabRing::make() const {
-  return std::unique_ptr<std::byte, Aligned>(static_cast<std::byte*>(::operator new(static_cast<size_t>(slab_bytes_), alignment)));
+// Makes more slabs, all of them free.
+void SlabRing::grow(State& state) const {
+  const int slabs = count_ < long_ring ? 1 : std::min(long_stretch, count_ - state.made);
+  state.free.reserve(static_cast<size_t>(state.made + slabs));  // so that giving back needs no memory and cannot fail
+  const Stretch& fresh = state.all.emplace_back(slabs, slab_bytes_);
+  state.made += slabs;
+  // The first on top.
+  for (int s = slabs; s > 0; --s) state.free.push_back(fresh.data + (s - 1) * slab_bytes_);
 }
 
 void SlabRing::stop(Fault fault) noexcept {

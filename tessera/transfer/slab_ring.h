@@ -6,8 +6,8 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "tessera/base/error.h"
@@ -58,18 +58,24 @@ class SlabRing {
 
  private:
   friend class Slab;
-  struct Aligned {
-    void operator()(std::byte* data) const;
+  // Slabs side by side. Large rings are made of long stretches on large pages: a copy into pages of 4 KiB takes nearly twice as long.
+  struct Stretch {
+    Stretch(int slabs, int64_t slab_bytes);
+    Stretch(Stretch&& other) noexcept : bytes(other.bytes), data(std::exchange(other.data, nullptr)) {}
+    ~Stretch();
+    size_t bytes;
+    std::byte* data;
   };
   struct State {
-    std::vector<std::unique_ptr<std::byte, Aligned>> all;
+    std::vector<Stretch> all;
+    int made = 0;  // slabs in all of them
     std::vector<std::byte*> free;
     int out = 0;
     int most_out = 0;
     int64_t waits = 0;
     std::optional<Fault> stopped;
   };
-  std::unique_ptr<std::byte, Aligned> make() const;
+  void grow(State& state) const;
   void give_back(std::byte* data) noexcept;
 
   const int count_;

@@ -1,5 +1,6 @@
 #include "tessera/transfer/staged_write.h"
 
+#include <algorithm>
 #include <deque>
 #include <thread>
 
@@ -103,10 +104,13 @@ Proof write_shards_staged(const RankWrites& writes, const Described& state, Stor
   } last_word{belt};
   auto copied = capture([&] {
     const TraceSpan span("copy the state", writes.file_bytes);
-    BlockCutter cutter(ring, false, [&](Block block) {
+    const auto pass_on = [&](Block block) {
       check();
       belt.put(std::move(block));
-    });
+    };
+    // The writer begins when the copy is done, or the ring full: what is copied first has left the cache by then.
+    constexpr int64_t more_than_cache = int64_t{32} << 20;
+    BlockCutter cutter(ring, false, pass_on, std::min(ring.capacity_bytes(), writes.file_bytes) > more_than_cache);
     cut_shards(writes, layout, source, cutter);
     tell_staged();
   });
