@@ -7,12 +7,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "bench/measure.h"
 #include "tessera/checkpoint/checkpoint.h"
 #include "tessera/format/dcp.h"
 #include "tessera/format/sidecar_index.h"
@@ -20,6 +20,7 @@
 namespace {
 
 using namespace tessera;
+using bench::cpu_seconds;
 
 struct Options {
   std::string metadata;
@@ -30,12 +31,6 @@ struct Options {
 };
 
 constexpr int64_t item_bytes = 2048;
-
-double cpu_seconds() {
-  timespec now{};
-  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
 
 nlohmann::json summary(std::vector<double> seconds) {
   std::ranges::sort(seconds);

@@ -15,6 +15,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "bench/measure.h"
 #include "tessera/format/dcp.h"
 #include "tessera/format/sidecar_index.h"
 #include "tessera/plan/load_plan.h"
@@ -23,17 +24,12 @@
 namespace {
 
 using namespace tessera;
+using bench::cpu_seconds;
 using nlohmann::json;
 
 constexpr int64_t rows = 8;
 constexpr int64_t columns = 16;
 const std::string save_id(32, 'a');
-
-double cpu_seconds() {
-  timespec now{};
-  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
 
 // CPU seconds of `work`, those of all its threads together, and by the clock; what it returns is destroyed outside the measurement.
 template <class Work>

@@ -2,7 +2,6 @@
 // loop without them (CRC-32 taken, data and metadata fsynced and renamed into place, as stock does), rounds in shuffled order. Prints
 // medians of wall and CPU seconds, and the digests alone.
 //   safety_bench --dir DIRECTORY [--mib 1024] [--tensors 128] [--rounds 7]
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -14,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "bench/measure.h"
 #include "tessera/base/digest.h"
 #include "tessera/checkpoint/save.h"
 #include "tessera/comm/thread_comm.h"
@@ -24,6 +24,7 @@
 namespace {
 
 using namespace tessera;
+using bench::cpu_seconds;
 
 struct Options {
   std::string dir;
@@ -36,13 +37,6 @@ struct Times {
   double wall = 0;
   double cpu = 0;
 };
-
-double cpu_seconds() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6; };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
 
 Times timed(const std::function<void()>& work) {
   ::sync();  // nobody pays for what came before

@@ -7,6 +7,20 @@
 
 namespace tessera::format {
 
+namespace {
+
+// Two's complement, least byte first: its own inverse.
+void negate(std::vector<uint8_t>& magnitude) {
+  unsigned carry = 1;
+  for (uint8_t& byte : magnitude) {
+    carry += static_cast<uint8_t>(~byte);
+    byte = static_cast<uint8_t>(carry);
+    carry >>= 8;
+  }
+}
+
+}  // namespace
+
 std::vector<std::byte> long_of_decimal(const std::string& decimal) {
   const bool negative = decimal.starts_with('-');
   const bool number = decimal.size() > negative && decimal.find_first_not_of("0123456789", negative) == std::string::npos;
@@ -24,14 +38,7 @@ std::vector<std::byte> long_of_decimal(const std::string& decimal) {
     if (carry) magnitude.push_back(static_cast<uint8_t>(carry));
   }
   magnitude.push_back(0);  // room for the sign
-  if (negative) {
-    unsigned carry = 1;
-    for (uint8_t& byte : magnitude) {
-      carry += static_cast<uint8_t>(~byte);
-      byte = static_cast<uint8_t>(carry);
-      carry >>= 8;
-    }
-  }
+  if (negative) negate(magnitude);
   // Python drops a last byte that only repeats the sign.
   while (magnitude.size() > 1 && magnitude.back() == (magnitude[magnitude.size() - 2] & 0x80 ? 0xff : 0x00)) magnitude.pop_back();
   if (magnitude.size() > longest_integer_bytes) throw too_long();
@@ -44,14 +51,7 @@ std::string decimal_of_long(std::span<const std::byte> bytes) {
   std::vector<uint8_t> magnitude;
   for (const std::byte byte : bytes) magnitude.push_back(static_cast<uint8_t>(byte));
   const bool negative = !magnitude.empty() && magnitude.back() & 0x80;
-  if (negative) {
-    unsigned carry = 1;
-    for (uint8_t& byte : magnitude) {
-      carry += static_cast<uint8_t>(~byte);
-      byte = static_cast<uint8_t>(carry);
-      carry >>= 8;
-    }
-  }
+  if (negative) negate(magnitude);
   std::string digits;
   while (!magnitude.empty()) {
     unsigned remainder = 0;
