@@ -1,6 +1,6 @@
 // bench/stall_bench.cpp: how long async_save() holds the trainer up, beside one warm memcpy of the same bytes by as many threads as it
 // copies with, and how long the save takes in all. The saver has saved once before, so that its slabs are warm. Prints one JSON object.
-//   stall_bench --dir DIRECTORY [--mib 512] [--budget-mib 0] [--rounds 1]
+//   stall_bench --dir DIRECTORY [--mib 512] [--budget-mib 0] [--rounds 1] [--trace FILE]
 #include <CLI/CLI.hpp>
 #include <cstring>
 #include <optional>
@@ -8,6 +8,7 @@
 #include "bench/measure.h"
 #include "bench/states.h"
 #include "tessera/checkpoint/async_save.h"
+#include "tessera/checkpoint/trace_file.h"
 #include "tessera/storage/local_storage.h"
 
 namespace {
@@ -20,6 +21,7 @@ struct Options {
   int64_t mib = 512;
   int64_t budget_mib = 0;
   int rounds = 1;
+  std::string trace;
 };
 
 void run(const Options& options) {
@@ -28,6 +30,7 @@ void run(const Options& options) {
   const auto storage = std::make_shared<LocalStorage>(options.dir);
   Costs stall, total;
   SaveReport report;
+  TraceFile trace(options.trace);
   {
     BackgroundSaver saver(*comms[0], options.budget_mib << 20);
     for (int round = 0; round <= options.rounds; ++round) {
@@ -45,6 +48,7 @@ void run(const Options& options) {
       storage->remove(target);
     }
   }
+  trace.finish();
   const auto size = static_cast<size_t>(state.bytes());
   const std::vector<std::byte> from(size, std::byte{1});
   std::vector<std::byte> to(size, std::byte{2});
@@ -73,6 +77,7 @@ int main(int argc, char** argv) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app.add_option("--rounds", options.rounds)->check(CLI::Range(1, 1000))->capture_default_str();
+  app.add_option("--trace", options.trace, "write what every thread did to this file, for Perfetto");
   CLI11_PARSE(app, argc, argv);
   return run_program("stall_bench", [&] { run(options); });
 }

@@ -1,6 +1,7 @@
 #include "bench/states.h"
 
 #include <algorithm>
+#include <new>
 
 #include "tessera/base/error.h"
 
@@ -64,7 +65,10 @@ RankState::RankState(const std::vector<Tensor>& tensors, const Layout& layout, i
     TensorLeaf leaf{DType::float32, tensors[t].sizes, {}, layout};
     for (Box& box : boxes_of(layout, tensors[t].sizes, rank, ranks)) {
       const auto elements = static_cast<size_t>(volume(box));
-      Piece& piece = pieces_.emplace_back(Piece{t, tensors[t].sizes, std::move(box), std::make_unique<uint32_t[]>(elements)});
+      Piece& piece = pieces_.emplace_back(Piece{t, tensors[t].sizes, std::move(box), {}});
+      piece.elements.reset(static_cast<uint32_t*>(std::aligned_alloc(64, (elements * 4 + 63) / 64 * 64)));
+      if (!piece.elements) throw std::bad_alloc();
+      std::fill_n(piece.elements.get(), elements, 0U);
       bytes_ += static_cast<int64_t>(elements) * 4;
       if (fill == Fill::content) {
         for_each_element(piece.sizes, piece.box,

@@ -20,14 +20,14 @@ Digest digest_of_shared_objects(const Described& mine) {
   return digest(out.take());
 }
 
-// What this rank's part of a plan depends on: all that is described, but contents, and the layouts.
-Digest digest_of_shape(const Described& mine) {
+// What this rank's part of a plan depends on: all that is described, but contents. Where every tensor has a layout, the table tells the
+// boxes of every rank.
+Digest digest_of_shape(const Described& mine, const std::optional<Digest>& table, int rank) {
   ByteWriter out;
-  out.put_raw(shape_digest(mine.description));
-  for (const auto& [key, leaf] : mine.tensors) {
-    out.put<uint8_t>(leaf->layout.has_value());
-    if (leaf->layout) encode(*leaf->layout, out);
-  }
+  out.put<int64_t>(rank);
+  out.put<uint8_t>(table.has_value());
+  out.put_raw(table ? *table : shape_digest(mine.description));
+  if (table) out.put_raw(shape_digest(rank_local_objects(mine)));
   return digest(out.take());
 }
 
@@ -55,14 +55,14 @@ class Agreeing {
  private:
   Proposal propose() {
     mine_ = &describe_();
-    Proposal proposal{
-        .compare_replicas = compare_replicas_, .shape = digest_of_shape(*mine_), .shared_objects = digest_of_shared_objects(*mine_)};
-    shape_ = proposal.shape;
+    const std::optional<Digest> table = table_digest(*mine_, comm_.size());
+    shape_ = digest_of_shape(*mine_, table, comm_.rank());
+    Proposal proposal{.compare_replicas = compare_replicas_, .shape = shape_, .shared_objects = digest_of_shared_objects(*mine_)};
     if (cache_.mine && cache_.mine->shape == shape_) {
       proposal.held = cache_.mine->plan;
       return proposal;
     }
-    if (const auto table = layout_table(*mine_, comm_.size())) proposal.table = digest_of(*table);
+    proposal.table = table;
     proposal.rank_local = rank_local_objects(*mine_);
     return proposal;
   }

@@ -83,15 +83,11 @@ struct BackgroundSaver::Worker {
     const auto check = [&] {
       if (save.give_up) throw Error({.code = Code::aborted, .what = given_up, .file = target});
     };
-    const StagedWrite work{.check = check,
-                           .staged =
-                               [&] {
-                                 stall_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-                                 save.seen.with([](PendingSave::State::Seen& seen) { seen.staged = true; });
-                                 stand_back(background);
-                               },
-                           .most_bytes_per_second = options.io.most_bytes_per_second,
-                           .begin_thread = [&] { stand_back(background); }};
+    const auto staged = [&] {
+      stall_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+      save.seen.with([](PendingSave::State::Seen& seen) { seen.staged = true; });
+      stand_back(background);
+    };
     const SaveSteps steps{.describe = [&]() -> const Described& {
                             check();
                             if (!mine) throw Error(mine.fault);
@@ -100,11 +96,12 @@ struct BackgroundSaver::Worker {
                           .write =
                               [&](const RankWrites& writes, const Path& staging, const WriteChoice& choice, const Progress& progress) {
                                 check();
-                                StagedWrite with_progress = work;
-                                with_progress.mode = choice.mode;
-                                with_progress.threads = choice.threads;
-                                with_progress.progress = progress;
-                                return write_shards_staged(writes, *mine.value, storage, staging, ring, with_progress);
+                                const WriteWork work{.threads = choice.threads,
+                                                     .mode = choice.mode,
+                                                     .most_bytes_per_second = options.io.most_bytes_per_second,
+                                                     .progress = progress,
+                                                     .begin_thread = [&] { stand_back(background); }};
+                                return write_shards_staged(writes, *mine.value, storage, staging, ring, {work, check, staged});
                               }};
     ring.restart();
     SaveReport report = save_in_steps(*line, storage, target, steps, options);

@@ -126,8 +126,9 @@ Described describe(const StateDict& state, int rank, int ranks) {
   };
   for (const auto& [key, leaf] : state.leaves) {
     if (const auto* tensor = std::get_if<TensorLeaf>(&leaf.is)) {
-      out.description.emplace(key, Part{leaf.path, describe_tensor(key, *tensor, rank, ranks)});
-      out.tensors.emplace(key, tensor);
+      // Leaves come in the order of their keys.
+      out.description.emplace_hint(out.description.end(), key, Part{leaf.path, describe_tensor(key, *tensor, rank, ranks)});
+      out.tensors.emplace_hint(out.tensors.end(), key, tensor);
     } else if (const auto* local = std::get_if<RankLocal>(&leaf.is)) {
       const std::string local_key = rank_local_key(key, rank);
       add_object(local_key, rank_local_path(leaf.path, rank), local->value);

@@ -1,6 +1,22 @@
 #include "tessera/plan/layout_table.h"
 
 namespace tessera {
+namespace {
+
+// What a digest covers of a key, which is a tensor (0) or an object (1).
+void put_key(ByteWriter& out, const std::string& key, const KeyPath& path, size_t is) {
+  out.put_string(key);
+  put_path(out, key, path);
+  out.put(static_cast<uint8_t>(is));
+}
+
+void put_tensor(ByteWriter& out, DType dtype, const Sizes& sizes, const Layout& layout) {
+  out.put(dtype);
+  out.put_list<int64_t>(sizes);
+  encode(layout, out);
+}
+
+}  // namespace
 
 std::optional<LayoutTable> layout_table(const Described& mine, int ranks) {
   LayoutTable table{.ranks = ranks, .entries = {}};
@@ -23,15 +39,26 @@ Digest digest_of(const LayoutTable& table) {
   ByteWriter out;
   out.put<int64_t>(table.ranks);
   for (const auto& [key, entry] : table.entries) {
-    out.put_string(key);
-    put_path(out, key, entry.path);
-    out.put(static_cast<uint8_t>(entry.is.index()));
-    if (const auto* tensor = std::get_if<LayoutTable::Tensor>(&entry.is)) {
-      out.put(tensor->dtype);
-      out.put_list<int64_t>(tensor->sizes);
-      encode(tensor->layout, out);
-    } else {
-      out.put(std::get<LayoutTable::Object>(entry.is).length_bytes);
+    put_key(out, key, entry.path, entry.is.index());
+    if (const auto* tensor = std::get_if<LayoutTable::Tensor>(&entry.is)) put_tensor(out, tensor->dtype, tensor->sizes, tensor->layout);
+    else out.put(std::get<LayoutTable::Object>(entry.is).length_bytes);
+  }
+  return digest(out.take());
+}
+
+std::optional<Digest> table_digest(const Described& mine, int ranks) {
+  ByteWriter out;
+  out.put<int64_t>(ranks);
+  auto next = mine.tensors.begin();  // the description's tensors, in its order
+  for (const auto& [key, part] : mine.description) {
+    if (const auto* tensor = std::get_if<TensorPart>(&part.is)) {
+      const std::optional<Layout>& layout = (next++)->second->layout;
+      if (!layout) return std::nullopt;
+      put_key(out, key, part.path, 0);
+      put_tensor(out, tensor->dtype, tensor->sizes, *layout);
+    } else if (!mine.rank_local.contains(key)) {
+      put_key(out, key, part.path, 1);
+      out.put(std::get<ObjectPart>(part.is).length_bytes);
     }
   }
   return digest(out.take());

@@ -38,6 +38,8 @@ struct LayoutTable {
 // Nothing where a tensor has no layout.
 std::optional<LayoutTable> layout_table(const Described& mine, int ranks);
 Digest digest_of(const LayoutTable& table);
+// That of layout_table(mine, ranks), without making the table.
+std::optional<Digest> table_digest(const Described& mine, int ranks);
 // What describe() gives on `rank`, without its rank-local objects and without contents.
 Description description_of(const LayoutTable& table, int rank);
 // The part of a description that no table has.

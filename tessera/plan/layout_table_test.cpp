@@ -67,6 +67,7 @@ TEST(LayoutTable, IsNoneWhereATensorHasNoLayout) {
   unknown.layout.reset();
   state.add("b", unknown);
   EXPECT_FALSE(layout_table(describe(state, 0, 2), 2));
+  EXPECT_FALSE(table_digest(describe(state, 0, 2), 2));
 }
 
 TEST(LayoutTable, ItsDigestTellsApartWhateverAPlanDependsOn) {
@@ -75,7 +76,10 @@ TEST(LayoutTable, ItsDigestTellsApartWhateverAPlanDependsOn) {
     state.add("w", leaf_of({8, 2}, Grid{{{.ranks = ranks, .shard = 0}}}, 0, ranks));
     state.add("step", Value(7));
     change(state);
-    return digest_of(*layout_table(describe(state, 0, ranks), ranks));
+    const Described mine = describe(state, 0, ranks);
+    const Digest digest = digest_of(*layout_table(mine, ranks));
+    EXPECT_EQ(table_digest(mine, ranks), digest);
+    return digest;
   };
   const auto replace = [](StateDict& state, TensorLeaf leaf) { state.leaves.at("w").is = std::move(leaf); };
   const Layout rows = Grid{{{.ranks = 2, .shard = 0}}};

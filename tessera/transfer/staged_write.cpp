@@ -6,21 +6,22 @@
 
 #include "tessera/base/guarded.h"
 #include "tessera/base/trace.h"
-#include "tessera/storage/names.h"
 
 namespace tessera {
 namespace {
 
-// Blocks on their way from the copying to the writing thread. The ring bounds how many there are. Nothing is taken before the copy has
-// ended or has filled the ring; from then on the belt runs.
+// Blocks on their way from the copying to the writing thread. The ring bounds how many there are. The copying thread keeps them to itself
+// until it has ended or has filled the ring, so that nobody is woken before; from then on the belt runs.
 class Belt {
  public:
-  explicit Belt(int64_t fills_ring) : fills_ring_(fills_ring) {}
+  explicit Belt(size_t fills_ring) : fills_ring_(fills_ring) {}
   void put(Block block) {
-    state_.with([&](State& state) { state.blocks.push_back(std::move(block)); });
+    kept_.push_back(std::move(block));
+    if (runs_ || kept_.size() >= fills_ring_) pass_on();
   }
   // No more will come; with a fault, because the copy failed. The first word counts.
-  void end(std::optional<Fault> fault) noexcept {
+  void end(std::optional<Fault> fault) {
+    if (!fault) pass_on();
     state_.with([&](State& state) {
       if (std::exchange(state.ended, true)) return;
       state.fault = std::move(fault);
@@ -30,12 +31,8 @@ class Belt {
   std::optional<Block> take() {
     std::optional<Block> block;
     state_.when(
-        Deadline::after(Milliseconds::max()),
-        [&](const State& state) {
-          return state.ended || (state.runs && !state.blocks.empty()) || static_cast<int64_t>(state.blocks.size()) >= fills_ring_;
-        },
+        Deadline::after(Milliseconds::max()), [](const State& state) { return state.ended || !state.blocks.empty(); },
         [&](State& state) {
-          state.runs = true;
           if (state.fault) throw Error(*state.fault);
           if (state.blocks.empty()) return;
           block = std::move(state.blocks.front());
@@ -47,11 +44,21 @@ class Belt {
  private:
   struct State {
     std::deque<Block> blocks;
-    bool runs = false;
     bool ended = false;
     std::optional<Fault> fault;
   };
-  const int64_t fills_ring_;
+  void pass_on() {
+    runs_ = true;
+    state_.with([&](State& state) {
+      while (!kept_.empty()) {
+        state.blocks.push_back(std::move(kept_.front()));
+        kept_.pop_front();
+      }
+    });
+  }
+  const size_t fills_ring_;
+  std::deque<Block> kept_;  // the copying thread's, as is what follows
+  bool runs_ = false;
   Guarded<State> state_;
 };
 
@@ -70,25 +77,16 @@ Proof write_shards_staged(const RankWrites& writes, const Described& state, Stor
     if (work.check) work.check();
   };
   StateShards source(state);
-  FileLayout layout;
-  lay_out(writes, source, layout);
-  Throttle throttle(work.most_bytes_per_second);
-  const auto tell_written = [&](int64_t bytes) {
-    if (work.progress) work.progress(bytes, writes.file_bytes);
-  };
-  auto out = storage.create(below(directory, writes.file));
-  const WriteMode mode = out->prepare(writes.file_bytes, work.mode) ? work.mode : WriteMode::buffered;
-  BlockFile file(std::move(out), layout,
-                 {.threads = work.threads, .written = tell_written, .throttle = &throttle, .begin_thread = work.begin_thread});
-  Belt belt(ring.capacity_bytes() / ring.slab_bytes() - 1);  // the copy holds one
-  Outcome<int64_t> written;
+  ShardFile file(writes, source, storage, directory, work.write);
+  Belt belt(static_cast<size_t>(ring.capacity_bytes() / ring.slab_bytes() - 1));  // the copy holds one
+  Outcome<Proof> written;
   std::jthread writer([&] {  // joined whatever happens
     name_trace_row(writes.file, ", writer");
-    if (work.begin_thread) work.begin_thread();
+    if (work.write.begin_thread) work.write.begin_thread();
     written = capture([&] {
       while (auto block = belt.take()) {
         check();
-        file.take(std::move(*block));
+        file.blocks().take(std::move(*block));
       }
       return file.close();
     });
@@ -111,13 +109,13 @@ Proof write_shards_staged(const RankWrites& writes, const Described& state, Stor
     // The writer begins when the copy is done, or the ring full: what is copied first has left the cache by then.
     constexpr int64_t more_than_cache = int64_t{32} << 20;
     BlockCutter cutter(ring, false, pass_on, std::min(ring.capacity_bytes(), writes.file_bytes) > more_than_cache);
-    cut_shards(writes, layout, source, cutter);
+    file.cut(cutter);
     tell_staged();
+    belt.end(std::nullopt);
   });
-  belt.end(copied ? std::nullopt : std::optional(std::move(copied.fault)));
+  if (!copied) belt.end(std::move(copied.fault));
   writer.join();
-  const int64_t length_bytes = std::move(written).or_throw();
-  return {writes.file, length_bytes, file.digests(), digest(encode(writes)), mode};
+  return std::move(written).or_throw();
 }
 
 }  // namespace tessera

@@ -15,13 +15,9 @@
 namespace tessera {
 
 struct StagedWrite {
+  WriteWork write = {};
   std::function<void()> check = {};  // throws where the work is to be given up; asked from both threads
   std::function<void()> staged = {};  // told once, when the last byte of the state is copied; not if the work fails before
-  Progress progress = {};
-  int threads = 1;  // that hash and write
-  WriteMode mode = WriteMode::buffered;
-  int64_t most_bytes_per_second = 0;
-  std::function<void()> begin_thread = {};  // run first by each of these
 };
 
 // As write_shards(), through `ring`, whose slabs are of block_bytes and at least least_slabs.

@@ -51,8 +51,9 @@ TEST(StagedWrite, WritesWhatTheOtherWritesThroughARingOfAnySize) {
     SlabRing ring(slabs, block_bytes);
     int64_t told = 0;
     bool staged = false;
-    const Proof proof = write_shards_staged(state.writes, state.described, storage, "", ring,
-                                            {.staged = [&] { staged = true; }, .progress = [&](int64_t done, int64_t) { told = done; }});
+    const Proof proof =
+        write_shards_staged(state.writes, state.described, storage, "", ring,
+                            {.write = {.progress = [&](int64_t done, int64_t) { told = done; }}, .staged = [&] { staged = true; }});
     EXPECT_EQ(proof, expected);
     EXPECT_TRUE(content(storage, proof.file) == content(straight, proof.file));
     EXPECT_TRUE(staged);

@@ -61,22 +61,30 @@ void cut_shards(const RankWrites& writes, const FileLayout& layout, ShardSource&
   out.finish();
 }
 
+ShardFile::ShardFile(const RankWrites& writes, ShardSource& source, Storage& storage, const Path& directory, const WriteWork& work)
+    : writes_(writes), source_(source), throttle_(work.most_bytes_per_second) {
+  lay_out(writes, source, layout_);
+  const auto written = [progress = work.progress, total = writes.file_bytes](int64_t bytes) {
+    if (progress) progress(bytes, total);
+  };
+  auto file = storage.create(below(directory, writes.file));
+  mode_ = file->prepare(writes.file_bytes, work.mode) ? work.mode : WriteMode::buffered;
+  blocks_.emplace(std::move(file), layout_,
+                  BlockWork{.threads = work.threads, .written = written, .throttle = &throttle_, .begin_thread = work.begin_thread});
+}
+
+Proof ShardFile::close() {
+  const int64_t length_bytes = blocks_->close();
+  return {writes_.file, length_bytes, blocks_->digests(), digest(encode(writes_)), mode_};
+}
+
 Proof write_shards(const RankWrites& writes, ShardSource& source, Storage& storage, const Path& directory, const WriteWork& work) {
   if (writes.items.empty()) return {};
-  FileLayout layout;
-  lay_out(writes, source, layout);
-  Throttle throttle(work.most_bytes_per_second);
   SlabRing ring(slabs_for(work.threads), block_bytes);
-  const auto written = [&](int64_t bytes) {
-    if (work.progress) work.progress(bytes, writes.file_bytes);
-  };
-  auto out = storage.create(below(directory, writes.file));
-  const WriteMode mode = out->prepare(writes.file_bytes, work.mode) ? work.mode : WriteMode::buffered;
-  BlockFile file(std::move(out), layout, {.threads = work.threads, .written = written, .throttle = &throttle});
-  BlockCutter cutter(ring, true, [&](Block block) { file.take(std::move(block)); });
-  cut_shards(writes, layout, source, cutter);
-  const int64_t length_bytes = file.close();
-  return {writes.file, length_bytes, file.digests(), digest(encode(writes)), mode};
+  ShardFile file(writes, source, storage, directory, work);
+  BlockCutter cutter(ring, true, [&](Block block) { file.blocks().take(std::move(block)); });
+  file.cut(cutter);
+  return file.close();
 }
 
 Proof write_shards(const RankWrites& writes, const Described& state, Storage& storage, const Path& directory, const WriteWork& work) {

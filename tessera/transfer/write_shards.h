@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -70,12 +71,32 @@ struct WriteWork {
   WriteMode mode = WriteMode::buffered;
   int64_t most_bytes_per_second = 0;
   Progress progress = {};
+  std::function<void()> begin_thread = {};  // run first by each thread that hashes and writes, but for the caller's own
 };
 
 // Where each item of a plan stands.
 void lay_out(const RankWrites& writes, const ShardSource& source, FileLayout& layout);
 // The whole file, its checksums left zero: what a BlockFile with this layout makes right.
 void cut_shards(const RankWrites& writes, const FileLayout& layout, ShardSource& source, BlockCutter& out);
+
+// A rank's file from its plan to its proof: laid out and created, then cut by one thread and drained by the same or by another.
+class ShardFile {
+ public:
+  // Borrows `writes`, and `source` for cut().
+  ShardFile(const RankWrites& writes, ShardSource& source, Storage& storage, const Path& directory, const WriteWork& work);
+  void cut(BlockCutter& out) { cut_shards(writes_, layout_, source_, out); }
+  BlockFile& blocks() { return *blocks_; }
+  // Once every block was taken: makes the file durable.
+  Proof close();
+
+ private:
+  const RankWrites& writes_;
+  ShardSource& source_;
+  FileLayout layout_;
+  Throttle throttle_;
+  WriteMode mode_;
+  std::optional<BlockFile> blocks_;
+};
 
 // Writes `writes.file` in `directory`. A rank without items writes nothing and proves a file without a name.
 Proof write_shards(const RankWrites& writes, ShardSource& source, Storage& storage, const Path& directory, const WriteWork& work = {});
