@@ -24,14 +24,22 @@ void check(const Grid& grid, std::span<const int64_t> sizes, int ranks) {
   if (all != ranks) refuse("a mesh of " + std::to_string(all) + " ranks where there are " + std::to_string(ranks));
 }
 
+int ranks_of_a_copy(const FlatRange& range, int ranks) { return range.ranks == 0 ? ranks : range.ranks; }
+
 void check(const FlatRange& range, std::span<const int64_t> sizes, int ranks) {
   const int64_t numel = volume(sizes);
+  if (range.ranks < 0 || (range.ranks > 0 && ranks % range.ranks))
+    refuse("a flat range of " + std::to_string(range.ranks) + " ranks where there are " + std::to_string(ranks));
   if (range.offset < 0 || range.shard_numel < 0) refuse("a flat range of a negative size");
-  const int64_t buffer = checked_multiply(range.shard_numel, ranks, Code::invalid_argument);
+  const int64_t buffer = checked_multiply(range.shard_numel, ranks_of_a_copy(range, ranks), Code::invalid_argument);
   if (range.offset > buffer || numel > buffer - range.offset)
     refuse("a flat range of " + std::to_string(numel) + " elements from " + std::to_string(range.offset) + " on, in a buffer of " +
            std::to_string(buffer));
 }
+
+// A tensor without elements is on the first of these.
+int ranks_of_a_copy(const Replicated&, int) { return 1; }
+int ranks_of_a_copy(const Grid&, int ranks) { return ranks; }
 
 // Calls take(box) for each.
 template <class Take>
@@ -58,8 +66,9 @@ void boxes_in(const Grid& grid, std::span<const int64_t> sizes, int rank, int ra
 }
 
 template <class Take>
-void boxes_in(const FlatRange& range, std::span<const int64_t> sizes, int rank, int, Take take) {
+void boxes_in(const FlatRange& range, std::span<const int64_t> sizes, int rank, int ranks, Take take) {
   const int64_t numel = volume(sizes);
+  rank %= ranks_of_a_copy(range, ranks);
   const int64_t begin = std::clamp<int64_t>(rank * range.shard_numel - range.offset, 0, numel);
   const int64_t end = std::clamp<int64_t>((rank + 1) * range.shard_numel - range.offset, begin, numel);
   for (Box& box : boxes_of_range(sizes, begin, end)) take(std::move(box));
@@ -72,11 +81,10 @@ void for_each_box(const Layout& layout, std::span<const int64_t> sizes, int firs
   std::visit(
       [&](const auto& is) {
         check(is, sizes, ranks);
-        // A tensor without elements is on the leader, where not every rank holds it.
-        const int end = empty && !std::holds_alternative<Replicated>(layout) ? std::min(last, 1) : last;
-        for (int r = first; r < end; ++r) {
-          if (empty) take(r, whole(sizes));
-          else boxes_in(is, sizes, r, ranks, [&](Box box) { take(r, std::move(box)); });
+        const int each = ranks_of_a_copy(is, ranks);
+        for (int r = first; r < last; ++r) {
+          if (empty && r % each == 0) take(r, whole(sizes));
+          if (!empty) boxes_in(is, sizes, r, ranks, [&](Box box) { take(r, std::move(box)); });
         }
       },
       layout);
@@ -96,6 +104,7 @@ void put(const Grid& grid, ByteWriter& out) {
 void put(const FlatRange& range, ByteWriter& out) {
   out.put(range.offset);
   out.put(range.shard_numel);
+  out.put(range.ranks);
 }
 
 }  // namespace

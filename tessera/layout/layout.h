@@ -3,9 +3,10 @@
 // Grid        The ranks form a mesh, counted row-major (the last dimension first), as a DeviceMesh does. Along each of its dimensions they
 //             hold the same, or each its chunk of one dimension of the tensor; several that cut the same one cut what the one before
 //             left, from left to right. Chunks are those of torch.chunk: ceil(n / ranks) elements each, the last ones fewer or none.
-// FlatRange   The tensor lies in a flat buffer, row-major and without gaps, of which rank r holds elements [r·shard, (r + 1)·shard).
+// FlatRange   The tensor lies in a flat buffer, row-major and without gaps, of which rank r holds elements [r·shard, (r + 1)·shard). With
+//             `ranks` that many ranks hold a buffer together, the next as many a copy of it, and so on: r counts from each first one.
 // Promises    The boxes of all ranks tile the tensor; replicas are equal boxes. A rank whose part is empty has no box, but a tensor without
-//             elements is one empty box: on rank 0, and where it is replicated, on every rank.
+//             elements is one empty box: on rank 0, on the first rank of each copy of a buffer, and where it is replicated, on every rank.
 // Units       Elements, in int64_t.
 #pragma once
 
@@ -37,6 +38,7 @@ struct Grid {
 struct FlatRange {
   int64_t offset = 0;  // of the tensor's first element in the buffer
   int64_t shard_numel = 0;  // what each rank holds of the buffer, padding included
+  int ranks = 0;  // that hold a buffer together, a divisor of all ranks; 0: all
   bool operator==(const FlatRange&) const = default;
 };
 

@@ -115,6 +115,9 @@ TEST(LayoutBoxes, OfAFlatRangeAreTheTensorsPartOfTheRanksShard) {
   EXPECT_THAT(boxes_of(range, Sizes{2, 3}, 0, 3), ElementsAre(Box{{0, 0}, {1, 1}}));
   EXPECT_THAT(boxes_of(range, Sizes{2, 3}, 1, 3), ElementsAre(Box{{0, 1}, {1, 2}}, Box{{1, 0}, {1, 2}}));
   EXPECT_THAT(boxes_of(range, Sizes{2, 3}, 2, 3), ElementsAre(Box{{1, 2}, {1, 1}}));
+  // Two copies of the buffer, three ranks each.
+  const FlatRange copied{.offset = 3, .shard_numel = 4, .ranks = 3};
+  for (int r = 0; r < 6; ++r) EXPECT_EQ(boxes_of(copied, Sizes{2, 3}, r, 6), boxes_of(range, Sizes{2, 3}, r % 3, 3)) << r;
 }
 
 TEST(LayoutBoxes, AnEmptyTensorIsOneEmptyBoxOnTheLeaderOrOnAllReplicas) {
@@ -124,6 +127,8 @@ TEST(LayoutBoxes, AnEmptyTensorIsOneEmptyBoxOnTheLeaderOrOnAllReplicas) {
     EXPECT_THAT(boxes_of(layout, sizes, 1, 2), IsEmpty());
   }
   EXPECT_THAT(boxes_of(Replicated{}, sizes, 1, 2), ElementsAre(whole(sizes)));
+  const Layout copied = FlatRange{.offset = 2, .shard_numel = 1, .ranks = 2};
+  for (int r = 0; r < 4; ++r) EXPECT_EQ(boxes_of(copied, sizes, r, 4).size(), r % 2 == 0 ? 1 : 0) << r;
 }
 
 TEST(LayoutBoxes, RefuseALayoutOfAnotherShapeOrNumberOfRanks) {
@@ -141,6 +146,8 @@ TEST(LayoutBoxes, RefuseALayoutOfAnotherShapeOrNumberOfRanks) {
       {FlatRange{.offset = 0, .shard_numel = -4}, {4}, "negative"},
       {FlatRange{.offset = 1, .shard_numel = 4}, {16}, "16 elements from 1 on, in a buffer of 16"},
       {FlatRange{.offset = 17, .shard_numel = 4}, {0}, "from 17 on"},
+      {FlatRange{.offset = 0, .shard_numel = 4, .ranks = 3}, {4}, "3 ranks where there are 4"},
+      {FlatRange{.offset = 0, .shard_numel = 4, .ranks = 2}, {9}, "in a buffer of 8"},
       {FlatRange{.offset = 0, .shard_numel = huge}, {4}, "overflows"},
       {Replicated{}, {huge, huge}, "overflows"},
       {Replicated{}, {-1}, "negative"},

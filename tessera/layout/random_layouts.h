@@ -74,7 +74,11 @@ inline rc::Gen<AnySpread> any_spread(Sizes sizes, int ranks = 0) {
       }
       default: {
         const auto offset = *uniform<int64_t>(0, 20), after = *uniform<int64_t>(0, 20);
-        return {FlatRange{.offset = offset, .shard_numel = (offset + volume(sizes) + after + all - 1) / all}, all};
+        // So many ranks a copy.
+        const bool copied = *uniform<int>(0, 1) == 1 && all % 2 == 0;
+        const int each = copied ? all / 2 : all;
+        return {FlatRange{.offset = offset, .shard_numel = (offset + volume(sizes) + after + each - 1) / each, .ranks = copied ? each : 0},
+                all};
       }
     }
   });
