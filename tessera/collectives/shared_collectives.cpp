@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "tessera/base/stream_copy.h"
+#include "tessera/base/trace.h"
 #include "tessera/collectives/arguments.h"
 #include "tessera/collectives/collective_operation.h"
 #include "tessera/collectives/reduction.h"
@@ -290,8 +291,12 @@ class Engine {
   void work() {
     std::unique_lock lock(mutex_);
     while (!stopping_) {
-      if (busy_ || under_way_.empty() || broken_) has_work_.wait(lock);
-      else carry_out_next(lock);
+      if (busy_ || under_way_.empty() || broken_) {
+        has_work_.wait(lock);
+        continue;
+      }
+      name_rank_row(members_.job_rank(members_.mine), ", collectives");
+      carry_out_next(lock);
     }
   }
 
@@ -322,6 +327,7 @@ class Engine {
 
   void carry_out(const Launched& launched) {
     const CollectiveOperation& what = launched.what;
+    const TraceSpan span(name(what.kind), what.numel * static_cast<int64_t>(c10::elementSize(what.dtype)));
     const Deadline until = Deadline::after(deadline_);
     std::optional<Deadline> hearsay;
     exchanger_.carry_out(what, launched.buffers, [&](int place, bool left) {
