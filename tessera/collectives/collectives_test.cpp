@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "tessera/collectives/gloo_collectives.h"
+#include "tessera/collectives/shared_collectives.h"
 #include "tessera/collectives/thread_collectives.h"
 #include "tessera/comm/thread_comm.h"
 #include "tests/support/run_as_ranks.h"
@@ -26,6 +27,7 @@ namespace {
 
 struct CollectivesKind {
   std::string name;
+  bool in_rank_order;  // reduces so, and looks at what each rank launched
   // Runs `body` as every rank at once, each in its own thread with its own Collectives, and returns what came of each.
   std::function<std::vector<Outcome<Done>>(int ranks, Milliseconds deadline, const std::function<void(Collectives&)>& body)> run;
 };
@@ -57,7 +59,10 @@ at::Tensor sum_of_ranks(int ranks, int64_t count, at::ScalarType dtype) {
   for (int r = 1; r < ranks; ++r) sum += numbers_of(r, count, dtype);
   return sum;
 }
-at::Tensor mean_of_ranks(int ranks, int64_t count, at::ScalarType dtype) { return sum_of_ranks(ranks, count, dtype).mul_(1.0 / ranks); }
+at::Tensor mean_of_ranks(int ranks, int64_t count, at::ScalarType dtype) {
+  const bool half = dtype == at::kHalf || dtype == at::kBFloat16;  // scaled in float32, since 1/3 is not one of theirs
+  return sum_of_ranks(ranks, count, half ? at::kFloat : dtype).mul_(1.0 / ranks).to(dtype);
+}
 at::Tensor largest_of_ranks(int ranks, int64_t count, at::ScalarType dtype) {
   at::Tensor largest = numbers_of(0, count, dtype);
   for (int r = 1; r < ranks; ++r) largest = largest.maximum(numbers_of(r, count, dtype));
@@ -219,6 +224,166 @@ TEST_P(CollectivesConformance, TensorsAreTheRanksOwnAgainOnceItsWaitReturns) {
   });
 }
 
+TEST_P(CollectivesConformance, OddSizesGoThroughWhole) {
+  for (int n = 1; n <= 4; ++n) {
+    run(n, [&](Collectives& ranks) {
+      for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kChar}) {
+        for (const int64_t count : {1, 3, 63, 64, 65, 1023, 4099}) {
+          const std::string at = std::to_string(n) + " ranks, " + std::to_string(count) + " " + c10::toString(dtype);
+          const at::Tensor full = at::zeros({count * n}, dtype);
+          ranks.all_gather_into(full, numbers_of(ranks.rank(), count, dtype))->wait();
+          for (int r = 0; r < n; ++r) EXPECT_TRUE(part_of(full, r, count).equal(numbers_of(r, count, dtype))) << at;
+          const at::Tensor shard = at::zeros({count}, dtype);
+          ranks.reduce_scatter_into(shard, numbers_of(ranks.rank(), count * n, dtype), Reduce::sum)->wait();
+          EXPECT_TRUE(shard.equal(part_of(sum_of_ranks(n, count * n, dtype), ranks.rank(), count))) << at;
+          const at::Tensor tensor = numbers_of(ranks.rank(), count, dtype);
+          ranks.all_reduce(tensor, Reduce::sum)->wait();
+          EXPECT_TRUE(tensor.equal(sum_of_ranks(n, count, dtype))) << at;
+          const at::Tensor word = numbers_of(ranks.rank(), count, dtype);
+          ranks.broadcast(word, n - 1)->wait();
+          EXPECT_TRUE(word.equal(numbers_of(n - 1, count, dtype))) << at;
+        }
+      }
+    });
+  }
+}
+
+TEST_P(CollectivesConformance, HalvesAreSummedInFloat32AndRoundedOnce) {
+  if (!GetParam().in_rank_order) GTEST_SKIP() << "sums halves in their own dtype";
+  for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf}) {
+    // Half of what lies between two numbers of the dtype there: added one by one to the first, such ones vanish.
+    const double large = dtype == at::kHalf ? 2048 : 256;
+    run(4, [&](Collectives& ranks) {
+      const auto value = [&](int rank) { return rank == 0 ? large : 1.0; };
+      const auto expected = [&](double scale) { return at::full({}, (large + 3) * scale, at::kFloat).to(dtype).item<float>(); };
+      ASSERT_NE(expected(1), large);
+      const at::Tensor tensor = at::full({1000}, value(ranks.rank()), dtype);
+      ranks.all_reduce(tensor, Reduce::sum)->wait();
+      EXPECT_EQ(tensor[999].item<float>(), expected(1));
+      const at::Tensor shard = at::zeros({300}, dtype);
+      ranks.reduce_scatter_into(shard, at::full({1200}, value(ranks.rank()), dtype), Reduce::mean)->wait();
+      EXPECT_EQ(shard[299].item<float>(), expected(0.25));
+    });
+  }
+}
+
+TEST_P(CollectivesConformance, RanksThatLaunchDifferentThingsAreToldWhichLaunchedWhat) {
+  if (!GetParam().in_rank_order) GTEST_SKIP() << "looks only where it is told to";
+  using Launch = std::function<std::unique_ptr<Work>(Collectives&)>;
+  const auto gather = [](int64_t count, const char* label) {
+    return [=](Collectives& ranks) { return ranks.all_gather_into(at::zeros({count * 2}), at::zeros({count}), label); };
+  };
+  const auto reduce = [](Reduce how) { return [=](Collectives& ranks) { return ranks.all_reduce(at::zeros({4}), how, "loss"); }; };
+  const std::pair<Launch, Launch> different[] = {{gather(4, "h.2"), gather(4, "h.3")},
+                                                 {gather(4, "h.2"), gather(5000, "h.2")},
+                                                 {gather(4, "h.2"), reduce(Reduce::sum)},
+                                                 {reduce(Reduce::mean), reduce(Reduce::max)}};
+  for (const auto& pair : different) {
+    const auto outcomes = run_into_trouble(2, std::chrono::seconds(60), [&](Collectives& ranks) {
+      for (int k = 0; k < 16; ++k) ranks.all_reduce(at::zeros({1}), Reduce::sum)->wait();
+      const auto& [one, other] = pair;
+      (ranks.rank() == 0 ? one : other)(ranks)->wait();
+    });
+    for (const auto& outcome : outcomes) {
+      EXPECT_EQ(outcome.fault.code, Code::mismatch) << describe(outcome.fault);
+      EXPECT_THAT(outcome.fault.what, testing::AllOf(testing::HasSubstr("rank 0 launched "), testing::HasSubstr("rank 1 launched "),
+                                                     testing::HasSubstr("as its 17th")));
+    }
+  }
+}
+
+TEST_P(CollectivesConformance, AGroupComputesAmongItsOwn) {
+  run(4, [](Collectives& ranks) {
+    const int parity = ranks.rank() % 2;
+    const auto group = ranks.split({parity, parity + 2});
+    EXPECT_EQ(group->size(), 2);
+    EXPECT_EQ(group->rank(), ranks.rank() / 2);
+    const at::Tensor sum = at::full({3}, ranks.rank(), at::kLong);
+    group->all_reduce(sum, Reduce::sum)->wait();
+    EXPECT_EQ(sum[2].item<int64_t>(), 2 * parity + 2);
+    const at::Tensor full = at::zeros({10});
+    group->all_gather_into(full, numbers_of(ranks.rank(), 5, at::kFloat))->wait();
+    for (int r = 0; r < 2; ++r) EXPECT_TRUE(part_of(full, r, 5).equal(numbers_of(parity + 2 * r, 5, at::kFloat)));
+    const at::Tensor word = at::full({1}, ranks.rank(), at::kLong);
+    group->broadcast(word, 1)->wait();
+    EXPECT_EQ(word.item<int64_t>(), parity + 2);
+    ranks.all_reduce(sum, Reduce::sum)->wait();  // all of them still work
+    EXPECT_EQ(sum[0].item<int64_t>(), 12);
+  });
+}
+
+TEST_P(CollectivesConformance, GroupsMayBeOfAnySizeAndAGroupMaySplitAgain) {
+  run(4, [](Collectives& ranks) {
+    const auto three = ranks.split(ranks.rank() == 3 ? std::vector{3} : std::vector{0, 1, 2});
+    const at::Tensor one = at::full({1}, 1, at::kLong);
+    three->all_reduce(one, Reduce::sum)->wait();
+    EXPECT_EQ(one.item<int64_t>(), ranks.rank() == 3 ? 1 : 3);
+    const auto again = three->split(three->rank() == 1 ? std::vector{1} : (three->size() == 1 ? std::vector{0} : std::vector{0, 2}));
+    EXPECT_EQ(again->size(), ranks.rank() == 1 || ranks.rank() == 3 ? 1 : 2);
+    const at::Tensor rank = at::full({1}, ranks.rank(), at::kLong);
+    again->all_reduce(rank, Reduce::max)->wait();
+    EXPECT_EQ(rank.item<int64_t>(), ranks.rank() == 0 ? 2 : ranks.rank());
+  });
+}
+
+TEST_P(CollectivesConformance, WorksOfSeveralGroupsAreWaitedForInAnyOrder) {
+  run(4, [](Collectives& ranks) {
+    const int r = ranks.rank();
+    const auto row = ranks.split(r < 2 ? std::vector{0, 1} : std::vector{2, 3});
+    const auto column = ranks.split({r % 2, r % 2 + 2});
+    for (int round = 0; round < 10; ++round) {
+      const at::Tensor across = at::full({100}, r, at::kLong), down = at::full({100}, r, at::kLong);
+      std::unique_ptr<Work> works[] = {row->all_reduce(across, Reduce::sum), column->all_reduce(down, Reduce::sum)};
+      const int first = r == 0 || r == 3 ? 1 : 0;  // each waits for one that waits for another
+      works[first]->wait();
+      works[1 - first]->wait();
+      EXPECT_EQ(across[99].item<int64_t>(), r < 2 ? 1 : 5);
+      EXPECT_EQ(down[99].item<int64_t>(), 2 * (r % 2) + 2);
+    }
+  });
+}
+
+TEST_P(CollectivesConformance, GroupsThatDoNotFitTogetherAreRefusedOnEveryRankAlike) {
+  const std::function<std::vector<int>(int)> wrong[] = {
+      [](int r) { return r == 0 ? std::vector{0, 1} : std::vector{0, 1, 2}; },  // they overlap
+      [](int r) { return r == 2 ? std::vector{0, 1} : std::vector{0, 1}; },     // without itself
+      [](int r) { return r == 1 ? std::vector{2, 1} : std::vector{r}; },        // not ascending
+      [](int r) { return r == 1 ? std::vector{1, 3} : std::vector{r}; },        // no such rank
+      [](int r) { return r == 1 ? std::vector<int>{} : std::vector{r}; }};
+  for (const auto& ranks_of : wrong) {
+    run(3, [&](Collectives& ranks) {
+      const auto split = capture([&] { ranks.split(ranks_of(ranks.rank())); });
+      EXPECT_EQ(split.fault.code, Code::invalid_argument);
+      EXPECT_THAT(split.fault.what, testing::HasSubstr("the group of rank "));
+      const at::Tensor one = at::full({1}, 1.0);
+      ranks.all_reduce(one, Reduce::sum)->wait();
+      EXPECT_EQ(one.item<float>(), 3);
+    });
+  }
+}
+
+TEST_P(CollectivesConformance, AnAbortReachesWhoWaitsInAGroup) {
+  const Fault fault{.code = Code::aborted, .what = "rank 3 failed: no memory"};
+  std::atomic<int> told = 0, there = 0;
+  run(4, [&](Collectives& ranks) {
+    const auto group = ranks.split(ranks.rank() == 3 ? std::vector{3} : std::vector{0, 1, 2});
+    ++there;
+    there.notify_all();
+    if (ranks.rank() == 3) {
+      for (int now = there; now < 4; now = there) there.wait(now);
+      return ranks.abort(fault);
+    }
+    if (ranks.rank() == 2) {  // stays away, but does not leave
+      for (int now = told; now < 2; now = told) told.wait(now);
+      return;
+    }
+    const auto waited = capture([&] { group->all_reduce(at::zeros({4}), Reduce::sum)->wait(); });
+    EXPECT_EQ(waited.fault, fault);
+    ++told;
+    told.notify_all();
+  });
+}
+
 TEST_P(CollectivesConformance, AllRanksAndAllRunsHaveTheSameBits) {
   constexpr int n = 4;
   std::vector<at::Tensor> values;
@@ -299,13 +464,27 @@ std::vector<Outcome<Done>> run_over_gloo(int ranks, Milliseconds deadline, const
   const c10::intrusive_ptr<c10d::Store> store = c10::make_intrusive<c10d::HashStore>();
   Comms comms = thread_comms(ranks);
   return run_as_ranks(comms, [&](Comm& control) {
-    const auto collectives = gloo_collectives(store, control, deadline);
+    const auto collectives = gloo_collectives(store, control, all_members(control.rank(), control.size()), deadline);
     body(*collectives);
   });
 }
 
+// As above: only the control plane would be another between processes.
+auto run_over_shared_memory(const SharedSlots& slots) {
+  return [slots](int ranks, Milliseconds deadline, const std::function<void(Collectives&)>& body) {
+    Comms comms = thread_comms(ranks);
+    return run_as_ranks(comms, [&](Comm& control) {
+      const auto collectives = shared_collectives(control, deadline, slots);
+      body(*collectives);
+    });
+  };
+}
+
 INSTANTIATE_TEST_SUITE_P(Transports, CollectivesConformance,
-                         testing::Values(CollectivesKind{"threads", run_over_threads}, CollectivesKind{"gloo", run_over_gloo}),
+                         testing::Values(CollectivesKind{"threads", true, run_over_threads}, CollectivesKind{"gloo", false, run_over_gloo},
+                                         CollectivesKind{"shared_memory", true, run_over_shared_memory({})},
+                                         CollectivesKind{"shared_memory_in_small_pieces", true,
+                                                         run_over_shared_memory({.count = 3, .bytes = 256})}),
                          [](const auto& kind) { return kind.param.name; });
 
 }  // namespace

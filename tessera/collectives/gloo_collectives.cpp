@@ -5,10 +5,14 @@
 #include <torch/version.h>
 
 #include <thread>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <vector>
 
 #include "tessera/collectives/arguments.h"
+#include "tessera/collectives/collective_operation.h"
+#include "tessera/collectives/deaf_threads.h"
+#include "tessera/collectives/thread_collectives.h"
 
 // Never here: constructing GlooStore, or a call through a gloo type. Their real layout differs from that of the stand-ins in gloo_shim/.
 static_assert(TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR == 13, "ProcessGroupGloo.hpp was checked for torch 2.13 only");
@@ -21,31 +25,20 @@ constexpr Milliseconds word_of_mouth(3000);  // how long a closed connection may
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
-// A fault of the control plane, as it is met in an operation.
-Fault met_in(Fault fault, const std::string& operation) {
-  if (fault.code == Code::peer_lost) fault.what += ", in " + operation;
-  return fault;
-}
-
 // The control plane's word on why an operation failed, which may take a moment to come; else what Gloo says.
-Fault explain(Comm& control, const std::string& operation, const std::string& gloo_says) {
+Fault explain(Comm& control, const CollectiveOperation& what, const std::string& gloo_says) {
   for (const auto until = Deadline::after(word_of_mouth); !until.expired(); std::this_thread::sleep_for(Milliseconds(20))) {
-    if (auto fault = control.failure()) return met_in(std::move(*fault), operation);
+    if (auto fault = control.failure()) return met_in(std::move(*fault), what);
   }
-  if (gloo_says.find("imed out") != std::string::npos) return {.code = Code::timeout, .what = operation + ": " + gloo_says};
-  return {.code = Code::peer_lost, .what = "a peer is gone, in " + operation + ": " + gloo_says};
+  if (gloo_says.find("imed out") != std::string::npos) return {.code = Code::timeout, .what = describe(what) + ": " + gloo_says};
+  return {.code = Code::peer_lost, .what = "a peer is gone, in " + describe(what) + ": " + gloo_says};
 }
 
 class GlooWork final : public Work {
  public:
-  GlooWork(c10::intrusive_ptr<c10d::Work> work, Comm& control, std::string operation, at::Tensor to_scale, double scale,
+  GlooWork(c10::intrusive_ptr<c10d::Work> work, Comm& control, const CollectiveOperation& what, at::Tensor to_scale, double scale,
            Milliseconds deadline)
-      : work_(std::move(work)),
-        control_(control),
-        operation_(std::move(operation)),
-        to_scale_(std::move(to_scale)),
-        scale_(scale),
-        deadline_(deadline) {}
+      : work_(std::move(work)), control_(control), what_(what), to_scale_(std::move(to_scale)), scale_(scale), deadline_(deadline) {}
 
   void wait() override {
     const Deadline until = Deadline::after(deadline_);
@@ -53,7 +46,10 @@ class GlooWork final : public Work {
     }
     if (to_scale_.defined()) {
       const at::NoGradGuard no_grad;
-      std::exchange(to_scale_, at::Tensor()).mul_(scale_);
+      const at::Tensor sum = std::exchange(to_scale_, at::Tensor());
+      const bool half = sum.scalar_type() == at::kHalf || sum.scalar_type() == at::kBFloat16;
+      if (half) sum.copy_(sum.to(at::kFloat).mul_(scale_));  // 1/N is not always one of theirs
+      else sum.mul_(scale_);
     }
   }
 
@@ -64,19 +60,19 @@ class GlooWork final : public Work {
       work_->wait(slice);
       return true;
     } catch (const std::exception& error) {
-      if (work_->isCompleted() && !work_->isSuccess()) throw Error(explain(control_, operation_, first_line(error.what())));
+      if (work_->isCompleted() && !work_->isSuccess()) throw Error(explain(control_, what_, first_line(error.what())));
       if (work_->isCompleted()) return true;
     }
     // Only the slice is over.
-    if (auto fault = control_.failure()) throw Error(met_in(std::move(*fault), operation_));
+    if (auto fault = control_.failure()) throw Error(met_in(std::move(*fault), what_));
     if (until.expired())
-      throw Error({.code = Code::timeout, .what = operation_ + " took longer than " + std::to_string(deadline_.count()) + " ms"});
+      throw Error({.code = Code::timeout, .what = describe(what_) + " took longer than " + std::to_string(deadline_.count()) + " ms"});
     return false;
   }
 
   const c10::intrusive_ptr<c10d::Work> work_;
   Comm& control_;
-  const std::string operation_;
+  const CollectiveOperation what_;
   at::Tensor to_scale_;
   const double scale_;
   const Milliseconds deadline_;
@@ -89,8 +85,10 @@ c10d::ReduceOp reduce_op(Reduce how) { return how == Reduce::max ? c10d::ReduceO
 
 class GlooCollectives final : public Collectives {
  public:
-  GlooCollectives(c10::intrusive_ptr<c10d::Store> store, Comm& control, Milliseconds deadline) : control_(control), deadline_(deadline) {
-    group_ = c10::make_intrusive<c10d::ProcessGroupGloo>(std::move(store), control.rank(), control.size(),
+  GlooCollectives(c10::intrusive_ptr<c10d::Store> store, Comm& control, Members members, Milliseconds deadline)
+      : store_(std::move(store)), control_(control), members_(std::move(members)), deadline_(deadline) {
+    const ThreadsDeafToBrokenPipes deaf;
+    group_ = c10::make_intrusive<c10d::ProcessGroupGloo>(store_, members_.mine, members_.size(),
                                                          c10d::ProcessGroupGloo::Options::create_default(deadline));
   }
   ~GlooCollectives() override {
@@ -100,42 +98,49 @@ class GlooCollectives final : public Collectives {
     if (!under_way_.empty()) group_.release();
   }
 
-  int rank() const override { return control_.rank(); }
-  int size() const override { return control_.size(); }
+  int rank() const override { return members_.mine; }
+  int size() const override { return members_.size(); }
 
-  std::unique_ptr<Work> all_gather_into(at::Tensor full, at::Tensor shard) override {
+  std::unique_ptr<Work> all_gather_into(at::Tensor full, at::Tensor shard, std::string_view label) override {
     check_all_gather(full, shard, size());
-    return launch("all_gather", shard, {}, Reduce::sum, [&] {
+    return launch(operation(CollectiveKind::all_gather, shard, label), {}, [&] {
       at::Tensor to = bytes_of(full);
       at::Tensor from = bytes_of(shard);
       return group_->_allgather_base(to, from);
     });
   }
-  std::unique_ptr<Work> reduce_scatter_into(at::Tensor shard, at::Tensor full, Reduce how) override {
+  std::unique_ptr<Work> reduce_scatter_into(at::Tensor shard, at::Tensor full, Reduce how, std::string_view label) override {
     check_reduce_scatter(shard, full, how, size());
-    return launch("reduce_scatter", shard, shard, how, [&] {
+    return launch(operation(CollectiveKind::reduce_scatter, shard, label, how), shard, [&] {
       c10d::ReduceScatterOptions options;
       options.reduceOp = reduce_op(how);
       return group_->_reduce_scatter_base(shard, full, options);
     });
   }
-  std::unique_ptr<Work> all_reduce(at::Tensor tensor, Reduce how) override {
+  std::unique_ptr<Work> all_reduce(at::Tensor tensor, Reduce how, std::string_view label) override {
     check_all_reduce(tensor, how);
-    return launch("all_reduce", tensor, tensor, how, [&] {
+    return launch(operation(CollectiveKind::all_reduce, tensor, label, how), tensor, [&] {
       c10d::AllreduceOptions options;
       options.reduceOp = reduce_op(how);
       std::vector<at::Tensor> tensors{tensor};
       return group_->allreduce(tensors, options);
     });
   }
-  std::unique_ptr<Work> broadcast(at::Tensor tensor, int root) override {
+  std::unique_ptr<Work> broadcast(at::Tensor tensor, int root, std::string_view label) override {
     check_broadcast(tensor, root, size());
-    return launch("broadcast", tensor, {}, Reduce::sum, [&] {
+    return launch(operation(CollectiveKind::broadcast, tensor, label, Reduce::sum, root), {}, [&] {
       c10d::BroadcastOptions options;
       options.rootRank = root;
       std::vector<at::Tensor> tensors{bytes_of(tensor)};
       return group_->broadcast(tensors, options);
     });
+  }
+  // A group meets in its own part of the store.
+  std::unique_ptr<Collectives> split(const std::vector<int>& ranks) override {
+    Members members = agree_on_split(*this, members_, ranks);
+    const std::string place = "split " + std::to_string(splits_++) + " from " + std::to_string(members.ranks.front());
+    if (members.size() == 1) return lone_collectives();
+    return gloo_collectives(c10::make_intrusive<c10d::PrefixStore>(place, store_), control_, std::move(members), deadline_);
   }
   // The control plane spreads the word, and every wait looks at it.
   void abort(const Fault& fault) override { control_.abort(fault); }
@@ -143,17 +148,17 @@ class GlooCollectives final : public Collectives {
  private:
   // A mean is the sum times 1/N, on every transport, so that they agree.
   template <class Start>
-  std::unique_ptr<Work> launch(const char* name, const at::Tensor& tensor, const at::Tensor& reduced, Reduce how, Start start) {
-    const std::string operation = std::string(name) + " of " + std::to_string(tensor.numel()) + " " + c10::toString(tensor.scalar_type());
-    if (auto fault = control_.failure()) throw Error(met_in(std::move(*fault), operation));
+  std::unique_ptr<Work> launch(CollectiveOperation what, const at::Tensor& reduced, Start start) {
+    what.number = launched_++;
+    if (auto fault = control_.failure()) throw Error(met_in(std::move(*fault), what));
     forget_complete();
     try {
       auto work = start();
       under_way_.emplace_back(work);
-      return std::make_unique<GlooWork>(std::move(work), control_, operation, how == Reduce::mean ? reduced : at::Tensor(), 1.0 / size(),
+      return std::make_unique<GlooWork>(std::move(work), control_, what, what.how == Reduce::mean ? reduced : at::Tensor(), 1.0 / size(),
                                         deadline_);
     } catch (const c10::Error& error) {
-      throw Error({.code = Code::internal, .what = operation + ": " + first_line(error.what_without_backtrace())});
+      throw Error({.code = Code::internal, .what = describe(what) + ": " + first_line(error.what_without_backtrace())});
     }
   }
 
@@ -164,16 +169,21 @@ class GlooCollectives final : public Collectives {
     });
   }
 
+  const c10::intrusive_ptr<c10d::Store> store_;
   Comm& control_;
+  const Members members_;
   const Milliseconds deadline_;
   c10::intrusive_ptr<c10d::Backend> group_;
+  uint64_t launched_ = 0;
+  uint64_t splits_ = 0;
   std::vector<c10::weak_intrusive_ptr<c10d::Work>> under_way_;  // weak, so that no tensor lives longer for it
 };
 
 }  // namespace
 
-std::unique_ptr<Collectives> gloo_collectives(c10::intrusive_ptr<c10d::Store> store, Comm& control, Milliseconds deadline) {
-  return std::make_unique<GlooCollectives>(std::move(store), control, deadline);
+std::unique_ptr<Collectives> gloo_collectives(c10::intrusive_ptr<c10d::Store> store, Comm& control, Members members,
+                                              Milliseconds deadline) {
+  return std::make_unique<GlooCollectives>(std::move(store), control, std::move(members), deadline);
 }
 
 }  // namespace tessera

@@ -7,12 +7,14 @@
 
 #include "tessera/base/deadline.h"
 #include "tessera/collectives/collectives.h"
+#include "tessera/collectives/members.h"
 #include "tessera/comm/comm.h"
 
 namespace tessera {
 
-// Collective: every rank makes one over the same store. `control`, which outlives it and its Works, says which rank is lost: Gloo itself
-// sees a closed connection and cannot say whose. It also ends the wait for a rank that hangs, and carries abort(), which breaks it.
-std::unique_ptr<Collectives> gloo_collectives(c10::intrusive_ptr<c10d::Store> store, Comm& control, Milliseconds deadline);
+// Collective: every one of `members` makes one over the same store. `control`, the Comm of the whole job, which outlives it and its Works,
+// says which rank is lost: Gloo itself sees a closed connection and cannot say whose. It also ends the wait for a rank that hangs, and
+// carries abort(), which breaks it.
+std::unique_ptr<Collectives> gloo_collectives(c10::intrusive_ptr<c10d::Store> store, Comm& control, Members members, Milliseconds deadline);
 
 }  // namespace tessera

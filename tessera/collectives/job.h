@@ -1,6 +1,6 @@
 // tessera/collectives/job.h: the ranks that work together, as one of them sees them.
 // A Job is a handle: copies share one Comm (control plane) and one Collectives (data plane), which live as long as any copy.
-// Environment RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT as torchrun, or a launcher like it, sets them.
+// Environment That of torchrun, mpirun or srun (launch_environment.h).
 // Threads     One thread works for a rank: the one that joined, or the one that run_ranks gave.
 #pragma once
 
@@ -13,9 +13,21 @@
 
 namespace tessera {
 
+// How ranks that are processes hand each other tensors.
+enum class Transport {
+  automatic,      // shared memory where all ranks are on one host and can share it, else Gloo
+  gloo,           // sockets
+  shared_memory,  // Error(unsupported) where ranks cannot share it
+};
+
 struct JobOptions {
   Milliseconds control_deadline = std::chrono::seconds(60);  // since a peer's last progress; TESSERA_CONTROL_TIMEOUT_S
   Milliseconds data_deadline = std::chrono::minutes(10);     // for one collective; TESSERA_DATA_TIMEOUT_S
+  Transport transport = Transport::automatic;                // TESSERA_TRANSPORT: automatic, gloo or shared_memory
+  // Over Gloo, ask all ranks before each operation whether they launch the same (checked_collectives.h); the others always look.
+  bool check_order = false;  // TESSERA_CHECK_ORDER: 1 or 0
+  // Puts something around the data plane: a DelayedCollectives, say.
+  std::function<std::unique_ptr<Collectives>(std::unique_ptr<Collectives>)> around = {};
 };
 
 class Job {
@@ -39,7 +51,7 @@ class Job {
 
 // Joins the job that the launcher's environment names; without one, a job of this process alone.
 Job join(const JobOptions& options = {});
-// True if the environment names a job (WORLD_SIZE is set).
+// True if the environment names a job, which join() would join.
 bool launched();
 
 // Runs `body` as ranks 0 … n − 1, each in its own thread with one intra-op thread, and waits for all. When a body throws,

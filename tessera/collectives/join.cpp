@@ -1,40 +1,33 @@
 #include <ATen/Parallel.h>
 
-#include <csignal>
+#include <algorithm>
 #include <cstdlib>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include "tessera/collectives/checked_collectives.h"
+#include "tessera/collectives/deaf_threads.h"
 #include "tessera/collectives/gloo_collectives.h"
 #include "tessera/collectives/job.h"
 #include "tessera/collectives/job_state.h"
 #include "tessera/collectives/launch_environment.h"
+#include "tessera/collectives/shared_collectives.h"
 #include "tessera/comm/socket/socket_comm.h"
 
 namespace tessera {
 namespace {
 
-// The threads that LibTorch starts meanwhile are born deaf to SIGPIPE: both the store and Gloo write to connections that may have closed,
-// and a peer's death would end this process without a word. (A Python process ignores the signal anyway.)
-class ThreadsDeafToBrokenPipes {
- public:
-  ThreadsDeafToBrokenPipes() {
-    sigset_t broken_pipe;
-    sigemptyset(&broken_pipe);
-    sigaddset(&broken_pipe, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &broken_pipe, &before_);
-  }
-  ~ThreadsDeafToBrokenPipes() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  ThreadsDeafToBrokenPipes(const ThreadsDeafToBrokenPipes&) = delete;
-  ThreadsDeafToBrokenPipes& operator=(const ThreadsDeafToBrokenPipes&) = delete;
-
- private:
-  sigset_t before_;
-};
-
 const char* variable(const char* name) { return std::getenv(name); }
 
 constexpr const char* invitation_key = "tessera/invitation";
+
+Transport transport_named(const std::string& name) {
+  if (name == "automatic") return Transport::automatic;
+  if (name == "gloo") return Transport::gloo;
+  if (name == "shared_memory") return Transport::shared_memory;
+  throw Error(
+      {.code = Code::invalid_argument, .what = "TESSERA_TRANSPORT is '" + name + "'", .hint = "it is automatic, gloo or shared_memory"});
+}
 
 JobOptions with_environment(JobOptions options) {
   constexpr int most_seconds = 1'000'000;
@@ -44,6 +37,8 @@ JobOptions with_environment(JobOptions options) {
   };
   options.control_deadline = seconds("TESSERA_CONTROL_TIMEOUT_S", options.control_deadline);
   options.data_deadline = seconds("TESSERA_DATA_TIMEOUT_S", options.data_deadline);
+  if (const char* transport = variable("TESSERA_TRANSPORT")) options.transport = transport_named(transport);
+  options.check_order = number_from(variable, "TESSERA_CHECK_ORDER", 0, 1, options.check_order ? 1 : 0) == 1;
   return options;
 }
 
@@ -85,9 +80,35 @@ std::unique_ptr<Comm> sit_down(const LaunchEnvironment& environment, c10d::Store
   return socket_follower(std::string(invitation.begin(), invitation.end()), options);
 }
 
+// The same on all ranks: whether each is where it can share memory with all others.
+bool on_one_host(Comm& control) {
+  const std::string mine = meeting_ground();
+  const auto bytes = as_bytes(mine);
+  const auto all = all_gather(control, "meeting grounds", {bytes.begin(), bytes.end()});
+  return !mine.empty() && std::ranges::all_of(all, [&](const Bytes& other) { return other == all.front(); });
+}
+
+std::unique_ptr<Collectives> data_plane(const LaunchEnvironment& environment, const c10::intrusive_ptr<c10d::Store>& store, Comm& control,
+                                        const JobOptions& options) {
+  if (options.transport != Transport::gloo) {
+    const bool one_host = on_one_host(control);
+    const bool must = options.transport == Transport::shared_memory;
+    if (!one_host && must)
+      throw Error({.code = Code::unsupported, .what = "the ranks are not all where they can share memory: on one host, as one user"});
+    if (one_host) {
+      auto shared = capture([&] { return shared_collectives(control, options.data_deadline); });
+      // One rank's trouble is everyone's Error(unsupported), so that all turn to Gloo or none does.
+      if (shared || must || shared.fault.code != Code::unsupported) return std::move(shared).or_throw();
+    }
+  }
+  Members all = all_members(control.rank(), control.size());
+  auto gloo = find_others(environment, [&] { return gloo_collectives(store, control, all, options.data_deadline); });
+  return options.check_order ? checked_collectives(std::move(gloo), std::move(all.ranks)) : std::move(gloo);
+}
+
 }  // namespace
 
-bool launched() { return std::getenv("WORLD_SIZE") != nullptr; }
+bool launched() { return names_a_job(variable); }
 
 Job join(const JobOptions& given) {
   const JobOptions options = with_environment(given);
@@ -102,7 +123,8 @@ Job join(const JobOptions& given) {
   state->options = options;
   state->comm = find_others(*environment, [&] { return sit_down(*environment, *store, options.control_deadline); });
   barrier(*state->comm, "meet");  // so that a rank that never comes is missed here, by name, rather than by Gloo
-  state->collectives = find_others(*environment, [&] { return gloo_collectives(store, *state->comm, options.data_deadline); });
+  state->collectives = data_plane(*environment, store, *state->comm, options);
+  if (options.around) state->collectives = options.around(std::move(state->collectives));
   barrier(*state->comm, "join");  // so that rank 0's store is there until the last one has used it
   return Job(std::move(state));
 }

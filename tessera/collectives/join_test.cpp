@@ -2,11 +2,13 @@
 #include <ATen/ops/full.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <sstream>
 
@@ -60,13 +62,87 @@ TEST(RankProcess, DISABLED_AddsUp) {
   EXPECT_EQ(all_gather(job, "names", {std::byte{7}}).size(), static_cast<size_t>(job.size()));
 }
 
+// The variables, for the ranks that are started meanwhile.
+class With {
+ public:
+  With(const char* name, const std::string& value) : name_(name) { setenv(name, value.c_str(), 1); }
+  ~With() { unsetenv(name_); }
+  With(const With&) = delete;
+  With& operator=(const With&) = delete;
+
+ private:
+  const char* name_;
+};
+
 TEST(Join, RanksThatAreProcessesComputeAndAgree) {
-  for (const int ranks : {1, 3}) {
+  for (const auto& [ranks, transport] : {std::pair(1, "automatic"), std::pair(3, "gloo"), std::pair(3, "shared_memory")}) {
+    const With chosen("TESSERA_TRANSPORT", transport);
     const Ran ran = run_as_processes(ranks, "AddsUp");
     EXPECT_EQ(ran.code, 0) << ran.text;
     for (int r = 0; r < ranks; ++r) {
       EXPECT_THAT(ran.text, HasSubstr("[rank " + std::to_string(r) + "] the sum is " + std::to_string(ranks * (ranks + 1) / 2)));
     }
+  }
+}
+
+// Only a job that shares memory has it in its map. Where SMALL_FILES is set, rank 0 may make none that is large enough.
+TEST(RankProcess, DISABLED_SaysHow) {
+  if (std::getenv("SMALL_FILES") && given_rank() == 0) {
+    std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit small{4096, 4096};
+    setrlimit(RLIMIT_FSIZE, &small);
+  }
+  const auto joined = capture([] { return join(); });
+  if (!joined) return say(std::string(name(joined.fault.code)) + ": " + joined.fault.what);
+  const Job& job = *joined.value;
+  add_up(job);
+  std::ifstream maps("/proc/self/maps");
+  const std::string map{std::istreambuf_iterator<char>(maps), {}};
+  say(map.find("memfd:tessera") == std::string::npos ? "by sockets" : "by shared memory");
+  barrier(job.comm(), "said");
+}
+
+TEST(Join, SharesMemoryOnOneHostUnlessItIsToldNotTo) {
+  for (const auto& [transport, how] :
+       {std::pair("automatic", "by shared memory"), std::pair("shared_memory", "by shared memory"), std::pair("gloo", "by sockets")}) {
+    const With chosen("TESSERA_TRANSPORT", transport);
+    const Ran ran = run_as_processes(2, "SaysHow");
+    EXPECT_EQ(ran.code, 0) << ran.text;
+    EXPECT_THAT(ran.text, AllOf(HasSubstr("[rank 0] " + std::string(how)), HasSubstr("[rank 1] " + std::string(how)))) << transport;
+  }
+}
+
+TEST(Join, GoesOverSocketsWhereARankCannotShareMemoryUnlessItIsToldToInsist) {
+  const With small_files("SMALL_FILES", "1");
+  for (const auto& [transport, how] :
+       {std::pair("automatic", "by sockets"),
+        std::pair("shared_memory", "unsupported: rank 0 cannot share memory: shared memory: size a memfd")}) {
+    const With chosen("TESSERA_TRANSPORT", transport);
+    const Ran ran = run_as_processes(2, "SaysHow");
+    EXPECT_EQ(ran.code, 0) << ran.text;
+    EXPECT_THAT(ran.text, AllOf(HasSubstr("[rank 0] " + std::string(how)), HasSubstr("[rank 1] " + std::string(how)))) << transport;
+  }
+}
+
+TEST(RankProcess, DISABLED_GoesItsOwnWay) {
+  const Job job = join();
+  const auto gone = capture([&] {
+    const at::Tensor full = at::full({8}, 0.0), shard = at::full({4}, 1.0);
+    job.collectives().all_gather_into(full, shard, job.rank() == 0 ? "h.2" : "h.3")->wait();
+  });
+  say(gone ? "nothing wrong" : std::string(name(gone.fault.code)) + ": " + gone.fault.what);
+  barrier(job.comm(), "said");
+}
+
+TEST(Join, RanksThatGoDifferentWaysAreToldWhereItIsLookedFor) {
+  for (const char* transport : {"shared_memory", "gloo"}) {
+    const With chosen("TESSERA_TRANSPORT", transport);
+    const With check("TESSERA_CHECK_ORDER", "1");
+    const Ran ran = run_as_processes(2, "GoesItsOwnWay");
+    EXPECT_EQ(ran.code, 0) << ran.text;
+    for (const char* rank : {"[rank 0]", "[rank 1]"})
+      EXPECT_THAT(ran.text, HasSubstr(std::string(rank) + " mismatch: ranks went different ways")) << transport;
+    EXPECT_THAT(ran.text, HasSubstr("rank 1 launched all_gather of h.3 (4 Float) as its 1st, rank 0 launched all_gather of h.2 (4 Float)"));
   }
 }
 
@@ -145,8 +221,8 @@ TEST(Join, WithoutALauncherItIsAJobOfThisProcessAlone) {
   EXPECT_EQ(tensor[0].item<float>(), 3);
 }
 
-TEST(Join, ADeadlineInTheEnvironmentThatMakesNoSenseIsNamed) {
-  for (const char* variable : {"TESSERA_CONTROL_TIMEOUT_S", "TESSERA_DATA_TIMEOUT_S"}) {
+TEST(Join, ASettingInTheEnvironmentThatMakesNoSenseIsNamed) {
+  for (const char* variable : {"TESSERA_CONTROL_TIMEOUT_S", "TESSERA_DATA_TIMEOUT_S", "TESSERA_TRANSPORT", "TESSERA_CHECK_ORDER"}) {
     setenv(variable, "soon", 1);
     const auto joined = capture([] { return join(); });
     unsetenv(variable);

@@ -109,5 +109,115 @@ TEST(LaunchEnvironment, NamesTheVariableThatMakesNoSense) {
   EXPECT_THAT(fault_with(torchrun_with("MASTER_ADDR", "")).what, testing::StartsWith("MASTER_ADDR"));
 }
 
+// What `mpirun -n 4` of Open MPI sets for rank 2, all ranks being on one host.
+const Settings mpirun{{"OMPI_COMM_WORLD_SIZE", "4"},       {"OMPI_COMM_WORLD_RANK", "2"},    {"OMPI_COMM_WORLD_LOCAL_RANK", "2"},
+                      {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"}, {"PMIX_NAMESPACE", "3245277185"}, {"PMIX_RANK", "2"}};
+// What `srun -N 3 -n 6` sets for rank 3.
+const Settings srun{{"SLURM_JOB_ID", "4711"},
+                    {"SLURM_STEP_ID", "2"},
+                    {"SLURM_STEP_NUM_TASKS", "6"},
+                    {"SLURM_NTASKS", "8"},
+                    {"SLURM_PROCID", "3"},
+                    {"SLURM_LOCALID", "1"},
+                    {"SLURM_STEP_NODELIST", "node[003-005,007],gpu1"},
+                    {"SLURM_JOB_NODELIST", "node[001-009]"},
+                    {"SLURM_LAUNCH_NODE_IPADDR", "10.0.0.1"}};
+// What Hydra's mpiexec sets for rank 1 of 2 on one host.
+const Settings mpiexec{{"PMI_SIZE", "2"}, {"PMI_RANK", "1"}, {"MPI_LOCALRANKID", "1"}, {"MPI_LOCALNRANKS", "2"}};
+
+Settings with(Settings settings, const Settings& more) {
+  for (const auto& [name, value] : more) settings[name] = value;
+  return settings;
+}
+Settings without(Settings settings, const std::string& name) {
+  settings.erase(name);
+  return settings;
+}
+
+TEST(LaunchEnvironment, IsWhatMpirunSets) {
+  const auto environment = environment_of(mpirun);
+  ASSERT_TRUE(environment);
+  EXPECT_EQ(environment->rank, 2);
+  EXPECT_EQ(environment->size, 4);
+  EXPECT_EQ(environment->local_rank, 2);
+  EXPECT_EQ(environment->master_address, "127.0.0.1");
+  EXPECT_FALSE(environment->agent_store);
+}
+
+TEST(LaunchEnvironment, IsWhatSrunSets) {
+  const auto environment = environment_of(srun);
+  ASSERT_TRUE(environment);
+  EXPECT_EQ(environment->rank, 3);
+  EXPECT_EQ(environment->size, 6);  // of the step, not of the job
+  EXPECT_EQ(environment->local_rank, 1);
+  EXPECT_EQ(environment->master_address, "node003");
+  EXPECT_EQ(environment_of(without(srun, "SLURM_STEP_NUM_TASKS"))->size, 8);
+  EXPECT_EQ(environment_of(with(srun, {{"SLURM_RESTART_COUNT", "2"}}))->restart_count, 2);
+}
+
+TEST(LaunchEnvironment, IsWhatMpiexecSets) {
+  const auto environment = environment_of(mpiexec);
+  ASSERT_TRUE(environment);
+  EXPECT_EQ(environment->rank, 1);
+  EXPECT_EQ(environment->size, 2);
+  EXPECT_EQ(environment->local_rank, 1);
+  EXPECT_EQ(environment->master_address, "127.0.0.1");
+  EXPECT_EQ(environment->master_port, 29500);
+}
+
+TEST(LaunchEnvironment, IsThatOfTheInnermostLauncher) {
+  EXPECT_EQ(environment_of(with(srun, torchrun))->size, 8);
+  EXPECT_EQ(environment_of(with(srun, mpirun))->size, 4);
+  EXPECT_EQ(environment_of(with(mpiexec, srun))->size, 6);
+}
+
+TEST(LaunchEnvironment, ABatchScriptOfSlurmIsNoRank) {
+  EXPECT_FALSE(environment_of(without(srun, "SLURM_STEP_ID")));
+  EXPECT_FALSE(names_a_job([](const char* name) -> const char* { return std::string(name) == "SLURM_NTASKS" ? "8" : nullptr; }));
+}
+
+TEST(LaunchEnvironment, FindsTheFirstHostOfASlurmList) {
+  const std::pair<std::string, std::string> lists[] = {{"gpu", "gpu"},         {"a,b", "a"},        {"n[1-3]", "n1"},
+                                                       {"n[07,09]", "n07"},    {"n[4],m", "n4"},    {"r[1-2]n[3-4]", "r1n3"},
+                                                       {"n[1-3]-ib", "n1-ib"}, {"n[1-3", "node001"}};  // a broken one is passed over
+  for (const auto& [list, host] : lists) {
+    EXPECT_EQ(environment_of(with(srun, {{"SLURM_STEP_NODELIST", list}}))->master_address, host) << list;
+  }
+  const Settings no_lists = without(without(srun, "SLURM_STEP_NODELIST"), "SLURM_JOB_NODELIST");
+  EXPECT_EQ(environment_of(no_lists)->master_address, "10.0.0.1");
+}
+
+TEST(LaunchEnvironment, AnAddressAndAPortThatAreSetCount) {
+  const Settings set{{"MASTER_ADDR", "head"}, {"MASTER_PORT", "1234"}};
+  for (const Settings& launcher : {mpirun, srun, mpiexec}) {
+    EXPECT_EQ(environment_of(with(launcher, set))->master_address, "head");
+    EXPECT_EQ(environment_of(with(launcher, set))->master_port, 1234);
+  }
+}
+
+TEST(LaunchEnvironment, ThePortFollowsFromTheJobAlone) {
+  const int port = environment_of(srun)->master_port;
+  EXPECT_GE(port, 20000);
+  EXPECT_LT(port, 30000);
+  EXPECT_EQ(environment_of(with(srun, {{"SLURM_PROCID", "0"}, {"SLURM_LOCALID", "0"}}))->master_port, port);
+  EXPECT_NE(environment_of(with(srun, {{"SLURM_STEP_ID", "3"}}))->master_port, port);
+  EXPECT_NE(environment_of(mpirun)->master_port, 29500);
+}
+
+TEST(LaunchEnvironment, SeveralHostsWithoutAnAddressAreToldToSetIt) {
+  for (const Settings& launcher : {with(mpirun, {{"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}}), without(mpiexec, "MPI_LOCALNRANKS")}) {
+    const Fault fault = fault_with(launcher);
+    EXPECT_EQ(fault.code, Code::invalid_argument);
+    EXPECT_THAT(fault.what, testing::StartsWith("MASTER_ADDR is not set"));
+    EXPECT_THAT(fault.hint, testing::HasSubstr("mpirun -x MASTER_ADDR"));
+  }
+}
+
+TEST(LaunchEnvironment, NamesWhatAnyLauncherLeavesOut) {
+  EXPECT_EQ(fault_with(without(mpirun, "OMPI_COMM_WORLD_RANK")).what, "OMPI_COMM_WORLD_RANK is not set, though OMPI_COMM_WORLD_SIZE is");
+  EXPECT_EQ(fault_with(without(srun, "SLURM_PROCID")).what, "SLURM_PROCID is not set, though SLURM_STEP_NUM_TASKS is");
+  EXPECT_EQ(fault_with(without(mpiexec, "PMI_RANK")).what, "PMI_RANK is not set, though PMI_SIZE is");
+}
+
 }  // namespace
 }  // namespace tessera

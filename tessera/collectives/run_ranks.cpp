@@ -16,6 +16,7 @@ std::vector<Job> thread_jobs(int ranks, const std::shared_ptr<Turns>& turns, con
   auto collectives = thread_collectives(ranks, options.data_deadline);
   std::vector<Job> jobs;
   for (size_t r = 0; r < comms.size(); ++r) {
+    if (options.around) collectives[r] = options.around(std::move(collectives[r]));
     jobs.emplace_back(std::make_shared<Job::State>(options, turns, nullptr, std::move(comms[r]), std::move(collectives[r])));
   }
   return jobs;

@@ -44,7 +44,7 @@ double norm_of(const Gradients& gradients, const std::vector<std::shared_ptr<Fsd
   for (const at::Tensor& gradient : gradients.sharded) squares += sum_of_squares(gradient);
   if (!contexts.empty()) {
     const at::Tensor sum = at::from_blob(&squares, {1}, at::kDouble);
-    contexts.front()->collectives().all_reduce(sum, Reduce::sum)->wait();
+    contexts.front()->collectives().all_reduce(sum, Reduce::sum, "norm of the gradients")->wait();
   }
   for (const at::Tensor& gradient : gradients.replicated) squares += sum_of_squares(gradient);
   return std::sqrt(squares);

@@ -263,6 +263,18 @@ TEST(Training, EndsOnEveryRankWhenOneThrows) {
   }
 }
 
+TEST(Forward, ThatBranchesOtherwiseOnOneRankSaysWhichUnitEachWentTo) {
+  const auto outcome = capture([] {
+    run_ranks(2, [](Job& job) {
+      Wrapped<NetImpl> model = sharded_net(job);
+      model.module().blocks[static_cast<size_t>(job.rank())](at::zeros({2, net_width}));
+    });
+  });
+  EXPECT_EQ(outcome.fault.code, Code::mismatch);
+  EXPECT_THAT(outcome.fault.what, ::testing::AllOf(::testing::HasSubstr("all_gather of block0._flat_param"),
+                                                   ::testing::HasSubstr("all_gather of block1._flat_param")));
+}
+
 TEST(Forward, WithoutGradientsFreesEverythingAndSeesTheNewestValues) {
   run_ranks(2, [&](Job& job) {
     auto model = sharded_net(job);

@@ -30,7 +30,11 @@ std::span<const std::byte> bytes_of(const at::Tensor& flat, int64_t numel) {
 
 FlatUnit::FlatUnit(FsdpContext& context, std::string flat_name, const WrapOptions& options, std::vector<FlatParameter> names,
                    std::vector<at::Tensor> parameters)
-    : context_(context), flat_name_(std::move(flat_name)), strategy_(options.strategy), trainable_(parameters.front().requires_grad()) {
+    : context_(context),
+      flat_name_(std::move(flat_name)),
+      label_(flat_name_),
+      strategy_(options.strategy),
+      trainable_(parameters.front().requires_grad()) {
   const bool sharded = strategy_ != Strategy::no_shard;
   shard_rank_ = sharded ? context.job().rank() : 0;
   layout_ = flat_layout(std::move(names), sharded ? context.job().size() : 1, alignment_elements(options, parameters.front()));
@@ -76,6 +80,7 @@ at::Tensor FlatUnit::part_of(const at::Tensor& like_shard, size_t index) const {
 
 void FlatUnit::set_module_path(const std::string& path) {
   module_path_ = path;
+  label_ = path.empty() ? flat_name_ : path + "." + flat_name_;
   if (state_ != State::sharded || strategy_ == Strategy::no_shard) return;
   full_.storage().unsafeGetStorageImpl()->release_data_and_set_meta_custom_data_ptr_error_msg_(refusal());
 }
@@ -120,7 +125,7 @@ void FlatUnit::launch_unshard() {
   state_ = State::gathering;
   ++context_.counters().gathers;
   try {
-    if (layout_.padded_numel > 0) gather_ = context_.collectives().all_gather_into(full_, shard_.detach());
+    if (layout_.padded_numel > 0) gather_ = context_.collectives().all_gather_into(full_, shard_.detach(), label_);
   } catch (...) {
     free_full();
     throw;
@@ -201,8 +206,8 @@ void FlatUnit::launch_reduce() {
   reduced_ = replicated ? full_gradient_ : at::empty({layout_.shard_numel}, full_gradient_.options());
   ++context_.counters().reductions;
   if (layout_.padded_numel == 0) return;
-  if (replicated) reduce_ = context_.collectives().all_reduce(full_gradient_, Reduce::mean);
-  else reduce_ = context_.collectives().reduce_scatter_into(reduced_, full_gradient_, Reduce::mean);
+  if (replicated) reduce_ = context_.collectives().all_reduce(full_gradient_, Reduce::mean, label_);
+  else reduce_ = context_.collectives().reduce_scatter_into(reduced_, full_gradient_, Reduce::mean, label_);
 }
 
 void FlatUnit::finish_reduce() {

@@ -94,6 +94,7 @@ class FlatUnit {
   FsdpContext& context_;
   std::string module_path_;
   std::string flat_name_;
+  std::string label_;  // of its collectives: "h.0._flat_param"
   Strategy strategy_;
   bool trainable_;
   int shard_rank_;
