@@ -9,7 +9,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tessera/fsdp/clip_grad_norm.h"
 #include "tessera/fsdp/no_sync.h"
 #include "tessera/fsdp/summon.h"
 #include "tessera/fsdp/test_model.h"
@@ -387,25 +386,6 @@ TEST(ParameterWithOtherMemory, IsFoundBeforeItGivesWrongGradients) {
       EXPECT_THAT(error.what(), ::testing::HasSubstr("block2.first_bias"));
     }
   });
-}
-
-TEST(ClipGradNorm, IsThatOfTheWholeModel) {
-  Net plain = plain_net();
-  loss(plain(batch(0, batch_rows))).backward();
-  double squares = 0;
-  for (const auto& [name, gradient] : gradients_of(plain)) squares += gradient.square().sum().item<double>();
-  const double norm = std::sqrt(squares);
-  for (const Strategy strategy : all_strategies) {
-    run_ranks(3, [&](Job& job) {
-      auto model = sharded_net(job, {.strategy = strategy});
-      loss(model(mine(job))).backward();
-      const Values before = gradients_of(model, &job);
-      EXPECT_NEAR(clip_grad_norm_(model, 2 * norm), norm, 1e-5 * norm);
-      EXPECT_TRUE(identical(gradients_of(model, &job), before)) << "a norm below the limit changes nothing";
-      clip_grad_norm_(model, norm / 2);
-      EXPECT_NEAR(clip_grad_norm_(model, norm), norm / 2, 1e-5 * norm);
-    });
-  }
 }
 
 TEST(Fsdp, StartsFromRankZerosRandomStateWithoutASeed) {
