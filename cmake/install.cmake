@@ -13,7 +13,7 @@ foreach(room IN LISTS tessera_rooms)
     list(APPEND tessera_core_rooms ${room})
   endif()
 endforeach()
-set(tessera_headers_of_tests "(_test|random_layouts|written_checkpoint|test_model|optim_golden)\\.h$")
+set(tessera_headers_of_tests "(_test|random_layouts|written_checkpoint|test_model|optim_golden|lr_golden)\\.h$")
 set(tessera_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/tessera)
 
 function(tessera_install_wing component)

@@ -52,7 +52,14 @@ void ParameterNode::attach() {
   }
 }
 
-int64_t current_backward() { return autograd::get_current_graph_task_id(); }
+namespace {
+thread_local int64_t outermost_backward = -1;
+}
+
+int64_t current_backward() { return outermost_backward != -1 ? outermost_backward : autograd::get_current_graph_task_id(); }
+
+PartOfBackward::PartOfBackward() : before_(outermost_backward) { outermost_backward = current_backward(); }
+PartOfBackward::~PartOfBackward() { outermost_backward = before_; }
 
 void at_end_of_backward(std::function<void()> work) { autograd::Engine::get_default_engine().queue_callback(std::move(work)); }
 

@@ -1,4 +1,4 @@
-// tessera/fsdp/autograd_node.h: the few places where we reach into LibTorch's autograd. All of them stand here, because
+// tessera/fsdp/autograd_node.h: the few places where we reach into LibTorch's autograd. All of them stand here and in recompute.cpp, because
 // PyTorch does not promise to keep them: they were checked against torch 2.13.
 #pragma once
 
@@ -35,8 +35,19 @@ class ParameterNode {
   std::vector<at::Tensor> parameters_;
 };
 
-// The number of the backward that runs on this thread; -1 outside any.
+// The number of the backward that runs on this thread, of the outermost where one runs inside another; -1 outside any.
 int64_t current_backward();
+// While it lives, a backward that begins on this thread is a part of the one that runs.
+class PartOfBackward {
+ public:
+  PartOfBackward();
+  ~PartOfBackward();
+  PartOfBackward(const PartOfBackward&) = delete;
+  PartOfBackward& operator=(const PartOfBackward&) = delete;
+
+ private:
+  int64_t before_;
+};
 // Runs `work` when the backward that runs on this thread is over, before it returns to its caller.
 void at_end_of_backward(std::function<void()> work);
 

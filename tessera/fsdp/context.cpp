@@ -3,12 +3,36 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <span>
+#include <utility>
 
 #include "tessera/base/error.h"
 #include "tessera/fsdp/module_unit.h"
 #include "tessera/fsdp/unit.h"
 
 namespace tessera {
+
+FsdpContext::FsdpContext(const Job& job, const WrapOptions& options) : job_(job), prefetch_(options.prefetch) {
+  if (options.prefetch < 0) throw Error({.code = Code::invalid_argument, .what = "prefetch is " + std::to_string(options.prefetch)});
+  if (options.shards != 0) mesh_ = make_mesh(job, {.shards = options.shards});
+}
+
+const Mesh& FsdpContext::mesh() const {
+  if (mesh_) return *mesh_;
+  throw Error({.code = Code::invalid_argument,
+               .what = "a hybrid strategy without a number of shards",
+               .hint = "say in the outermost scope how many neighbours hold a replica together: .shards = 8"});
+}
+
+Collectives* FsdpContext::shard_group(Strategy strategy) const {
+  if (is_hybrid(strategy)) return &mesh().shard_group();
+  return strategy == Strategy::no_shard ? nullptr : &collectives();
+}
+
+Collectives* FsdpContext::replicate_group(Strategy strategy) const {
+  if (is_hybrid(strategy)) return &mesh().replicate_group();
+  return strategy == Strategy::no_shard ? &collectives() : nullptr;
+}
 
 void FsdpContext::remove(ModuleUnit& unit) {
   std::erase(units_, &unit);
@@ -24,17 +48,19 @@ ModuleUnit* FsdpContext::owner(const void* of) const {
 
 bool FsdpContext::idle() const { return depth_ == 0 && (backward_ == -1 || backward_ != current_backward()); }
 
-// Gathers `unit` if it is not whole, and starts on the one that followed it last time.
+// Gathers `unit` if it is not whole, and starts on those that followed it last time.
 void FsdpContext::make_whole(ModuleUnit& unit, PrefetchOrder* order) {
   if (unit.whole()) {
-    unit.launch_unshard();  // does something only where the shard has changed since
+    unit.launch_unshard();  // does something only where the shard has changed since, or another precision is wanted
     unit.finish_unshard();
     return;
   }
-  ModuleUnit* next = order == nullptr ? nullptr : order->after(unit);
+  const std::span<ModuleUnit* const> next = order == nullptr ? std::span<ModuleUnit* const>() : order->after(unit, prefetch_);
   unit.launch_unshard();
   unit.finish_unshard();
-  if (prefetch_ && next != nullptr && !next->whole()) next->launch_unshard();
+  for (ModuleUnit* ahead : next) {
+    if (!ahead->whole()) ahead->launch_unshard();
+  }
 }
 
 void FsdpContext::enter_forward(ModuleUnit& unit) {
@@ -82,21 +108,27 @@ void FsdpContext::begin_backward() {
 
 void FsdpContext::enter_backward(ModuleUnit& unit) {
   begin_backward();
+  unit.check_identity();  // other memory since forward would give wrong gradients
   make_whole(unit, &backward_order_);
 }
 
-void FsdpContext::finish_reductions() {
-  while (!reducing_.empty()) {
-    FlatUnit* unit = reducing_.front();
-    reducing_.erase(reducing_.begin());
-    unit->finish_reduce();
+void FsdpContext::advance_reductions() {
+  // A unit whose step throws is done with.
+  for (FlatUnit* unit : std::exchange(reducing_, {})) {
+    if (!unit->advance_reduce()) reducing_.push_back(unit);
   }
+}
+
+void FsdpContext::finish_reductions() {
+  while (!reducing_.empty()) advance_reductions();
 }
 
 void FsdpContext::reduce(ModuleUnit& unit) {
   for (const auto& flat : unit.units()) {
-    if (!flat->has_full_gradient()) continue;
-    flat->launch_reduce();
+    if (!flat->has_unreduced()) continue;
+    // A second gradient of the same backward, as of a unit that runs forward again in pieces.
+    if (std::ranges::find(reducing_, flat.get()) != reducing_.end()) finish_reductions();
+    flat->launch_reduce(no_sync_among_replicas_ == 0);
     reducing_.push_back(flat.get());
   }
 }
@@ -104,13 +136,13 @@ void FsdpContext::reduce(ModuleUnit& unit) {
 void FsdpContext::finish_backward(ModuleUnit& unit) {
   begin_backward();
   if (unit.active == 0) unit.reshard_trainable();
-  if (syncs()) reduce(unit);
+  if (no_sync_ == 0) reduce(unit);
 }
 
 // Gradients that no_sync left in units which this backward did not reach, then whatever is still whole.
 void FsdpContext::end_backward() {
   finish_reductions();
-  if (syncs()) {
+  if (no_sync_ == 0 && no_sync_among_replicas_ == 0) {
     for (ModuleUnit* unit : units_) reduce(*unit);
     finish_reductions();
   }

@@ -2,18 +2,21 @@
 // what is under way. One wrap scope makes one; the units keep it alive.
 // Order       All gathers and reductions are launched from here on the rank's one thread, so that their order is that of the
 //             model's forward and backward, the same on every rank.
-// Memory      While the units of a chain of blocks compute, the root, the one at work and the one after it are
-//             whole; one gradient is whole at a time. Units without any trainable parameter, and the frozen part of others,
+// Memory      While the units of a chain of blocks compute, the root, the one at work and those gathered ahead (one, unless options say
+//             otherwise) are whole; one gradient is whole at a time. Units without any trainable parameter, and the frozen part of others,
 //             stay whole from their backward to its end: nothing says earlier that backward is done with them.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "tessera/collectives/job.h"
+#include "tessera/collectives/mesh.h"
 #include "tessera/fsdp/prefetch_order.h"
+#include "tessera/fsdp/strategy.h"
 #include "tessera/fsdp/unit_counters.h"
 
 namespace tessera {
@@ -23,10 +26,15 @@ class ModuleUnit;
 
 class FsdpContext {
  public:
-  FsdpContext(const Job& job, bool prefetch) : job_(job), prefetch_(prefetch) {}
+  // Collective where options.shards says that there is a mesh.
+  FsdpContext(const Job& job, const WrapOptions& options);
 
   const Job& job() const { return job_; }
   Collectives& collectives() const { return job_.collectives(); }
+  // Among whom a unit's buffer is split, and who hold the same part of it; null where nobody does.
+  // Errors  Error(invalid_argument) for a hybrid strategy where no number of shards was given.
+  Collectives* shard_group(Strategy strategy) const;
+  Collectives* replicate_group(Strategy strategy) const;
   UnitCounters& counters() { return counters_; }
 
   void add(ModuleUnit& unit) { units_.push_back(&unit); }
@@ -43,12 +51,11 @@ class FsdpContext {
   void enter_backward(ModuleUnit& unit);
   // The gradients of `unit` are complete, in its flat gradients.
   void finish_backward(ModuleUnit& unit);
-  // Waits for the reductions under way, so that one whole gradient is held at a time.
-  void finish_reductions();
+  // Takes the reductions under way one step further each, so that one whole gradient is held at a time.
+  void advance_reductions();
 
-  bool syncs() const { return no_sync_ == 0; }
-  void begin_no_sync() { ++no_sync_; }
-  void end_no_sync() { --no_sync_; }
+  void begin_no_sync(bool among_replicas_only) { ++(among_replicas_only ? no_sync_among_replicas_ : no_sync_); }
+  void end_no_sync(bool among_replicas_only) { --(among_replicas_only ? no_sync_among_replicas_ : no_sync_); }
   bool idle() const;  // neither in forward nor in backward
   void begin_summon() { ++summoned_; }
   void end_summon() { --summoned_; }
@@ -58,10 +65,13 @@ class FsdpContext {
   void begin_backward();
   void end_backward();
   void reduce(ModuleUnit& unit);
+  void finish_reductions();
   void recover();
+  const Mesh& mesh() const;
 
   Job job_;
-  bool prefetch_;
+  std::optional<Mesh> mesh_;
+  int prefetch_;
   UnitCounters counters_;
   std::vector<ModuleUnit*> units_;
   std::unordered_map<const void*, ModuleUnit*> owners_;  // by torch::nn::Module* and c10::TensorImpl*
@@ -72,6 +82,7 @@ class FsdpContext {
   bool in_iteration_ = false;  // the outermost of them is a root's
   int64_t backward_ = -1;     // autograd's number of the backward under way
   int no_sync_ = 0;
+  int no_sync_among_replicas_ = 0;
   int summoned_ = 0;
 };
 

@@ -43,12 +43,12 @@ int64_t FlatLayout::part_offset(int rank, size_t index) const {
 
 Layout FlatLayout::layout_of(size_t index) const {
   if (world_size == 1) return Replicated{};
-  return FlatRange{.offset = parameters.at(index).offset, .shard_numel = shard_numel};
+  return FlatRange{.offset = parameters.at(index).offset, .shard_numel = shard_numel, .ranks = copies > 1 ? world_size : 0};
 }
 
 Layout FlatLayout::layout_of_buffer() const {
   if (world_size == 1) return Replicated{};
-  return FlatRange{.offset = 0, .shard_numel = shard_numel};
+  return FlatRange{.offset = 0, .shard_numel = shard_numel, .ranks = copies > 1 ? world_size : 0};
 }
 
 std::vector<FlatPiece> FlatLayout::pieces(int rank, size_t index) const {

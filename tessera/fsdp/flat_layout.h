@@ -44,6 +44,7 @@ struct FlatLayout {
   int64_t numel = 0;      // without padding
   int64_t shard_numel = 0;
   int64_t padded_numel = 0;  // shard_numel · world_size
+  int copies = 1;  // of the buffer, each split over so many neighbours; the ranks that hold one alone are numbered 0 to world_size - 1
   bool operator==(const FlatLayout&) const = default;
 
   // What `rank` holds, without padding; empty for ranks with padding only.

@@ -9,6 +9,7 @@
 #include "tessera/base/bytes.h"
 #include "tessera/base/digest.h"
 #include "tessera/comm/on_every_rank.h"
+#include "tessera/fsdp/context.h"
 #include "tessera/fsdp/traversal.h"
 
 namespace tessera {
@@ -42,6 +43,7 @@ std::vector<std::pair<std::string, Digest>> describe_units(torch::nn::Module& mo
   for (const NamedFlatUnit& named : flat_units(model)) {
     ByteWriter writer;
     writer.put(named.unit->strategy());
+    writer.put(named.unit->full().scalar_type());
     writer.put(named.unit->layout().alignment);
     for (size_t i = 0; i < named.parameters.size(); ++i) {
       writer.put_string(named.parameters[i].name);
@@ -82,11 +84,21 @@ void agree_on_model(Comm& comm, torch::nn::Module& model) {
 
 }  // namespace
 
+WrapOptions FsdpOptions::wrap() const {
+  return {.strategy = strategy,
+          .shards = shards,
+          .alignment_bytes = alignment_bytes,
+          .min_numel = min_numel,
+          .policy = policy,
+          .keep_whole_below = keep_whole_below,
+          .prefetch = prefetch,
+          .mixed_precision = mixed_precision,
+          .gradient_divisor = gradient_divisor,
+          .recompute = recompute};
+}
+
 void build_in_turn(const Job& job, const FsdpOptions& options, const std::function<std::shared_ptr<Wrapper>()>& build) {
-  const WrapOptions wrap_options{.strategy = options.strategy,
-                                 .alignment_bytes = options.alignment_bytes,
-                                 .min_numel = options.min_numel,
-                                 .prefetch = options.prefetch};
+  const auto context = std::make_shared<FsdpContext>(job, options.wrap());
   Bytes random;
   if (!options.seed) random = broadcast(job.comm(), "random state", job.rank() == 0 ? generator_state() : Bytes());
   std::shared_ptr<Wrapper> model;
@@ -94,7 +106,7 @@ void build_in_turn(const Job& job, const FsdpOptions& options, const std::functi
     job.in_turn([&] {
       if (options.seed) seed_generator(*options.seed);
       else set_generator_state(random);
-      const EnableWrap scope(job, wrap_options);
+      const EnableWrap scope(context, options.wrap());
       model = build();
     });
   });

@@ -17,12 +17,20 @@
 
 namespace tessera {
 
+// A seed, and the options of the wrap scope, each as in WrapOptions.
 struct FsdpOptions {
   std::optional<uint64_t> seed = {};
   Strategy strategy = Strategy::full_shard;
+  int shards = 0;
   int64_t alignment_bytes = 16;
   int64_t min_numel = 0;
-  bool prefetch = true;
+  WrapPolicy policy = {};
+  int64_t keep_whole_below = 0;
+  int prefetch = 1;
+  MixedPrecision mixed_precision = {};
+  double gradient_divisor = 0;
+  bool recompute = false;
+  WrapOptions wrap() const;
 };
 
 // Runs `build` in turn from the job's random state, in a wrap scope; then checks that all ranks built the same.

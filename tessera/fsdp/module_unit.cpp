@@ -89,20 +89,27 @@ class Finder {
 
 }  // namespace
 
-ModuleUnit::ModuleUnit(std::shared_ptr<FsdpContext> context, const WrapOptions& options, bool is_root)
-    : context_(std::move(context)), reshards_after_forward_(options.strategy == Strategy::full_shard), is_root_(is_root) {
+ModuleUnit::ModuleUnit(std::shared_ptr<FsdpContext> context, const WrapOptions& options, const torch::nn::Module& module, bool is_root)
+    : context_(std::move(context)),
+      options_(options),
+      module_(module),
+      is_root_(is_root) {
   context_->add(*this);
 }
 
 ModuleUnit::~ModuleUnit() { context_->remove(*this); }
 
-std::shared_ptr<ModuleUnit> ModuleUnit::take(std::shared_ptr<FsdpContext> context, const WrapOptions& options, torch::nn::Module& module,
-                                             bool is_root) {
+std::shared_ptr<ModuleUnit> ModuleUnit::take(std::shared_ptr<FsdpContext> context, WrapOptions options, const std::string& name,
+                                             torch::nn::Module& module, bool is_root) {
   Finder finder(*context);
   walk(module, [&](const WalkStep& step) { finder.visit(step); });
   Found found = finder.take();
-  if (!is_root && (found.groups.empty() || found.numel < options.min_numel)) return nullptr;
-  const std::shared_ptr<ModuleUnit> unit(new ModuleUnit(std::move(context), options, is_root));
+  if (!is_root) {
+    if (found.groups.empty() || found.numel < options.min_numel) return nullptr;
+    if (options.policy && !options.policy({module, name, found.numel})) return nullptr;
+  }
+  if (found.numel < options.keep_whole_below) options.strategy = kept_after_forward(options.strategy);
+  const std::shared_ptr<ModuleUnit> unit(new ModuleUnit(std::move(context), options, module, is_root));
   for (size_t i = 0; i < found.groups.size(); ++i) {
     Group& group = found.groups[i];
     for (const at::Tensor& tensor : group.tensors) unit->context_->own(tensor.unsafeGetTensorImpl(), *unit);
@@ -138,6 +145,17 @@ const std::vector<ModuleUnit::Registered>& ModuleUnit::registered(const torch::n
   return found == registered_.end() ? none : found->second;
 }
 
+bool ModuleUnit::is_precise() const { return options_.mixed_precision.full_in_eval && !module_.is_training(); }
+
+std::optional<at::ScalarType> ModuleUnit::input_dtype() const {
+  if (is_precise() || !options_.mixed_precision.cast_inputs) return std::nullopt;
+  return options_.mixed_precision.param_dtype;
+}
+
+std::optional<at::ScalarType> ModuleUnit::output_dtype() const {
+  return is_precise() ? std::nullopt : options_.mixed_precision.output_dtype;
+}
+
 bool ModuleUnit::whole() const {
   for (const auto& unit : units_) {
     if (!unit->whole()) return false;
@@ -146,7 +164,8 @@ bool ModuleUnit::whole() const {
 }
 
 void ModuleUnit::launch_unshard() {
-  for (const auto& unit : units_) unit->launch_unshard();
+  const bool precise = is_precise();
+  for (const auto& unit : units_) unit->launch_unshard(precise);
 }
 
 void ModuleUnit::finish_unshard() {
@@ -173,7 +192,7 @@ void ModuleUnit::attach() {
 
 void ModuleUnit::receive(const std::vector<at::Tensor>& gradients) {
   if (std::none_of(gradients.begin(), gradients.end(), [](const at::Tensor& gradient) { return gradient.defined(); })) return;
-  context_->finish_reductions();
+  context_->advance_reductions();
   std::span<const at::Tensor> left = gradients;
   for (const auto& unit : units_) {
     if (!unit->trainable()) continue;

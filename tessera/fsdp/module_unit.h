@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -29,11 +30,11 @@ class ModuleUnit final : public GradientReceiver, public std::enable_shared_from
   };
   using Registry = std::unordered_map<const torch::nn::Module*, std::vector<Registered>>;
 
-  // Takes the parameters of `module` that no inner unit has. Null, and nothing is taken, where there are none or fewer
-  // elements than options.min_numel; `is_root` makes a unit all the same.
+  // Takes the parameters of `module` that no inner unit has. Null, and nothing is taken, where there are none, fewer elements than
+  // options.min_numel, or where the policy says so of a module of this `name`; `is_root` makes a unit all the same.
   // Throws Error(invalid_argument) where one of them belongs to an inner unit as well.
-  static std::shared_ptr<ModuleUnit> take(std::shared_ptr<FsdpContext> context, const WrapOptions& options, torch::nn::Module& module,
-                                          bool is_root);
+  static std::shared_ptr<ModuleUnit> take(std::shared_ptr<FsdpContext> context, WrapOptions options, const std::string& name,
+                                          torch::nn::Module& module, bool is_root);
   ~ModuleUnit() override;
 
   FsdpContext& context() const { return *context_; }
@@ -43,7 +44,13 @@ class ModuleUnit final : public GradientReceiver, public std::enable_shared_from
   const std::vector<Registered>& registered(const torch::nn::Module& module) const;
   // Made by fsdp(): its forward is an iteration.
   bool is_root() const { return is_root_; }
-  bool reshards_after_forward() const { return reshards_after_forward_; }
+  bool reshards_after_forward() const { return tessera::reshards_after_forward(options_.strategy); }
+  const WrapOptions& options() const { return options_; }
+  // As the module's mode has it now: in the dtype that it was built with, or in the unit's.
+  bool is_precise() const;
+  // What floating-point inputs and outputs of forward are cast to; nothing where they are left as they are.
+  std::optional<at::ScalarType> input_dtype() const;
+  std::optional<at::ScalarType> output_dtype() const;
 
   bool whole() const;
   void launch_unshard();
@@ -58,11 +65,12 @@ class ModuleUnit final : public GradientReceiver, public std::enable_shared_from
   int active = 0;  // forwards of this unit under way
 
  private:
-  ModuleUnit(std::shared_ptr<FsdpContext> context, const WrapOptions& options, bool is_root);
+  ModuleUnit(std::shared_ptr<FsdpContext> context, const WrapOptions& options, const torch::nn::Module& module, bool is_root);
   void make_node(const std::shared_ptr<ModuleUnit>& self);
 
   std::shared_ptr<FsdpContext> context_;
-  bool reshards_after_forward_;
+  const WrapOptions options_;
+  const torch::nn::Module& module_;
   std::vector<std::unique_ptr<FlatUnit>> units_;
   Registry registered_;
   std::unique_ptr<ParameterNode> node_;  // null where nothing is trainable

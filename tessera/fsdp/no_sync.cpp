@@ -5,12 +5,12 @@
 
 namespace tessera {
 
-NoSync::NoSync(ModuleRef model) : contexts_(contexts_below(model)) {
-  for (const auto& context : contexts_) context->begin_no_sync();
+NoSync::NoSync(ModuleRef model, const NoSyncOptions& options) : options_(options), contexts_(contexts_below(model)) {
+  for (const auto& context : contexts_) context->begin_no_sync(options_.among_replicas_only);
 }
 
 NoSync::~NoSync() {
-  for (const auto& context : contexts_) context->end_no_sync();
+  for (const auto& context : contexts_) context->end_no_sync(options_.among_replicas_only);
 }
 
 }  // namespace tessera

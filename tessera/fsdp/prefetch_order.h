@@ -2,6 +2,8 @@
 // A wrong guess costs a gather, never a wrong result; ranks that use their units in the same order guess the same.
 #pragma once
 
+#include <algorithm>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -17,12 +19,12 @@ class PrefetchOrder {
     expected_ = std::move(seen_);
     seen_.clear();
   }
-  // `unit` is made whole now. Returns the unit that followed in the last iteration; null where the two differ, or at the end.
-  ModuleUnit* after(ModuleUnit& unit) {
+  // `unit` is made whole now. Returns the units, `count` at most, that followed in the last iteration; none where the two differ.
+  std::span<ModuleUnit* const> after(ModuleUnit& unit, int count) {
     seen_.push_back(&unit);
     const size_t next = seen_.size();
-    const bool as_expected = next < expected_.size() && expected_[next - 1] == &unit;
-    return as_expected ? expected_[next] : nullptr;
+    if (next >= expected_.size() || expected_[next - 1] != &unit) return {};
+    return std::span(expected_).subspan(next, std::min(static_cast<size_t>(count), expected_.size() - next));
   }
   void forget() {
     expected_.clear();

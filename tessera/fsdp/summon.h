@@ -2,6 +2,7 @@
 //   { SummonFullParams whole(model); torch::nn::init::zeros_(model->module().head->weight); }
 // While it lives every unit below the module is whole, so the memory for all of them is needed; forward throws an Error.
 // With `writeback` each rank keeps its range of what its own parameters then hold: ranks make the same changes.
+// Parameters have the dtype that the model was built with, whatever it computes in.
 // Collective  Every rank opens it. Closing it needs no other rank.
 #pragma once
 
@@ -18,7 +19,9 @@ class FsdpContext;
 
 struct SummonOptions {
   bool writeback = true;
-  bool recurse = true;  // false: the unit of the module itself only
+  bool recurse = true;    // false: the unit of the module itself only
+  bool rank0_only = false;  // other ranks help to gather and have nothing then; excludes writeback
+  bool with_grads = false;  // parameters of units have their gradients too, written back likewise
 };
 
 class SummonFullParams {

@@ -80,25 +80,14 @@ Values values_of(ModuleRef model) {
   return values;
 }
 
-Values gradients_of(ModuleRef model, const Job* job) {
+Values gradients_of(ModuleRef model) {
   Values gradients;
-  std::map<const FlatUnit*, at::Tensor> gathered;
+  for (const NamedFlatUnit& named : flat_units(model)) named.unit->show_gradients();
   for (const NamedParameter& parameter : named_parameters(model)) {
-    if (!parameter.unit) {
-      if (parameter.tensor.grad().defined()) gradients[parameter.name] = parameter.tensor.grad().clone();
-      continue;
-    }
-    const FlatUnit& unit = *parameter.unit;
-    if (!unit.shard().grad().defined()) continue;
-    at::Tensor& full = gathered[&unit];
-    if (!full.defined()) {
-      full = at::empty({unit.layout().padded_numel});
-      if (unit.strategy() == Strategy::no_shard) full.copy_(unit.shard().grad());
-      else job->collectives().all_gather_into(full, unit.shard().grad())->wait();
-    }
-    const FlatParameter& place = unit.layout().parameters[parameter.index];
-    gradients[parameter.name] = full.narrow(0, place.offset, place.numel).view(place.sizes).clone();
+    const at::Tensor& gradient = parameter.tensor.mutable_grad();
+    if (gradient.defined()) gradients[parameter.name] = gradient.clone();
   }
+  for (const NamedFlatUnit& named : flat_units(model)) named.unit->hide_gradients(/*write_back=*/false);
   return gradients;
 }
 

@@ -50,8 +50,8 @@ Wrapped<NetImpl> sharded_net(const Job& job, FsdpOptions options = {.seed = net_
 // Name → values, of whole parameters, on any rank of the job.
 using Values = std::map<std::string, at::Tensor>;
 Values values_of(ModuleRef model);
-// The gradients of whole parameters; a plain model needs no job.
-Values gradients_of(ModuleRef model, const Job* job = nullptr);
+// The gradients of whole parameters, on any rank of the job.
+Values gradients_of(ModuleRef model);
 // The largest difference of any element; NaN where they do not have the same names and shapes.
 double difference(const Values& a, const Values& b);
 bool identical(const Values& a, const Values& b);

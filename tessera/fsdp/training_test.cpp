@@ -9,7 +9,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tessera/fsdp/clip_grad_norm.h"
 #include "tessera/fsdp/no_sync.h"
 #include "tessera/fsdp/summon.h"
 #include "tessera/fsdp/test_model.h"
@@ -61,7 +60,7 @@ TEST(Backward, GivesTheGradientsOfTheWholeBatch) {
     run_ranks(3, [&](Job& job) {
       auto model = sharded_net(job, {.strategy = strategy});
       loss(model(mine(job))).backward();
-      const Values together = gradients_of(model, &job);
+      const Values together = gradients_of(model);
       EXPECT_LE(difference(together, alone), gradient_rounding);
       EXPECT_FALSE(together.contains("idle.first_weight")) << "a unit that was not used has no gradient";
     });
@@ -73,7 +72,7 @@ TEST(Backward, AddsToGradientsThatAreThere) {
   run_ranks(2, [&](Job& job) {
     auto model = sharded_net(job);
     for (int step = 0; step < 2; ++step) loss(model(mine(job, step))).backward();
-    EXPECT_LE(difference(gradients_of(model, &job), alone), gradient_rounding);
+    EXPECT_LE(difference(gradients_of(model), alone), gradient_rounding);
   });
 }
 
@@ -83,14 +82,14 @@ TEST(Backward, OfSeveralForwardsAtOnceOrOneByOneIsTheSame) {
     auto joint = sharded_net(job);
     const at::Tensor first = loss(joint(mine(job, 0)));
     (first + loss(joint(mine(job, 1)))).backward();
-    EXPECT_LE(difference(gradients_of(joint, &job), alone), gradient_rounding);
+    EXPECT_LE(difference(gradients_of(joint), alone), gradient_rounding);
 
     auto apart = sharded_net(job);
     const at::Tensor a = loss(apart(mine(job, 0)));
     const at::Tensor b = loss(apart(mine(job, 1)));
     b.backward();
     a.backward();
-    EXPECT_LE(difference(gradients_of(apart, &job), alone), gradient_rounding);
+    EXPECT_LE(difference(gradients_of(apart), alone), gradient_rounding);
   });
 }
 
@@ -99,10 +98,10 @@ TEST(Backward, RunsAgainOnARetainedGraph) {
     auto model = sharded_net(job);
     const at::Tensor value = loss(model(mine(job)));
     value.backward({}, /*retain_graph=*/true);
-    Values once = gradients_of(model, &job);
+    Values once = gradients_of(model);
     value.backward();
     for (auto& [name, gradient] : once) gradient.mul_(2);
-    EXPECT_LE(difference(gradients_of(model, &job), once), 0);
+    EXPECT_LE(difference(gradients_of(model), once), 0);
   });
 }
 
@@ -115,10 +114,10 @@ TEST(NoSync, AddsUpWithoutTalkingAndReducesWithTheFirstBackwardAfterIt) {
         const NoSync quiet(model);
         for (int step = 0; step < 2; ++step) loss(model(mine(job, step))).backward();
         EXPECT_EQ(unit_counters(model).reductions, 0);
-        EXPECT_TRUE(gradients_of(model, &job).empty());
+        EXPECT_TRUE(gradients_of(model).empty());
       }
       loss(model(mine(job, 2))).backward();
-      EXPECT_LE(difference(gradients_of(model, &job), alone), gradient_rounding);
+      EXPECT_LE(difference(gradients_of(model), alone), gradient_rounding);
       EXPECT_EQ(unit_counters(model).gradient_bytes, 0);
     });
   }
@@ -133,7 +132,7 @@ TEST(NoSync, LeavesNoGradientBehindInAUnitThatTheLastBackwardDoesNotReach) {
       only(at::ones({1, 2})).sum().backward();
     }
     loss(model(mine(job))).backward();
-    const Values gradients = gradients_of(model, &job);
+    const Values gradients = gradients_of(model);
     ASSERT_TRUE(gradients.contains("idle.second_bias"));
     EXPECT_TRUE(at::equal(gradients.at("idle.second_bias"), at::ones({2})));
   });
@@ -202,7 +201,7 @@ TEST(Prefetch, ForgetsAUnitThatTheNextForwardDoesNotUse) {
     loss(model(mine(job))).backward();
     model->zero_grad();
     loss(model.module().blocks[1](at::ones({2, net_width}))).backward();
-    EXPECT_LE(difference(gradients_of(model, &job), expected), gradient_rounding);
+    EXPECT_LE(difference(gradients_of(model), expected), gradient_rounding);
     EXPECT_EQ(unit_counters(model).parameter_bytes, 0);
   });
 }
@@ -399,25 +398,6 @@ TEST(ParameterWithOtherMemory, IsFoundBeforeItGivesWrongGradients) {
       EXPECT_THAT(error.what(), ::testing::HasSubstr("block2.first_bias"));
     }
   });
-}
-
-TEST(ClipGradNorm, IsThatOfTheWholeModel) {
-  Net plain = plain_net();
-  loss(plain(batch(0, batch_rows))).backward();
-  double squares = 0;
-  for (const auto& [name, gradient] : gradients_of(plain)) squares += gradient.square().sum().item<double>();
-  const double norm = std::sqrt(squares);
-  for (const Strategy strategy : all_strategies) {
-    run_ranks(3, [&](Job& job) {
-      auto model = sharded_net(job, {.strategy = strategy});
-      loss(model(mine(job))).backward();
-      const Values before = gradients_of(model, &job);
-      EXPECT_NEAR(clip_grad_norm_(model, 2 * norm), norm, 1e-5 * norm);
-      EXPECT_TRUE(identical(gradients_of(model, &job), before)) << "a norm below the limit changes nothing";
-      clip_grad_norm_(model, norm / 2);
-      EXPECT_NEAR(clip_grad_norm_(model, norm), norm / 2, 1e-5 * norm);
-    });
-  }
 }
 
 TEST(Fsdp, StartsFromRankZerosRandomStateWithoutASeed) {

@@ -2,7 +2,6 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
-#include <c10/core/StorageImpl.h>
 
 #include <algorithm>
 #include <cassert>
@@ -26,6 +25,14 @@ std::span<const std::byte> bytes_of(const at::Tensor& flat, int64_t numel) {
   return {static_cast<const std::byte*>(flat.const_data_ptr()), size};
 }
 
+// What float16 gradients of `ranks` are divided by before they are added up, so that neither their sum overflows nor they themselves
+// become too small: about the root, the rest comes afterwards. (As stock's FSDP1 does.)
+double divisor_before_sum(int ranks) {
+  double divisor = 1;
+  while (ranks % static_cast<int>(divisor) == 0 && ranks / divisor > divisor) divisor *= 2;
+  return divisor;
+}
+
 }  // namespace
 
 FlatUnit::FlatUnit(FsdpContext& context, std::string flat_name, const WrapOptions& options, std::vector<FlatParameter> names,
@@ -33,44 +40,68 @@ FlatUnit::FlatUnit(FsdpContext& context, std::string flat_name, const WrapOption
     : context_(context),
       flat_name_(std::move(flat_name)),
       label_(flat_name_),
-      strategy_(options.strategy),
-      trainable_(parameters.front().requires_grad()) {
-  const bool sharded = strategy_ != Strategy::no_shard;
-  shard_rank_ = sharded ? context.job().rank() : 0;
-  layout_ = flat_layout(std::move(names), sharded ? context.job().size() : 1, alignment_elements(options, parameters.front()));
+      options_(options),
+      trainable_(parameters.front().requires_grad()),
+      shards_(context.shard_group(options.strategy)),
+      replicas_(context.replicate_group(options.strategy)),
+      shard_rank_(shards_ ? shards_->rank() : 0),
+      replica_(replicas_ ? replicas_->rank() : 0) {
+  layout_ = flat_layout(std::move(names), shards_ ? shards_->size() : 1, alignment_elements(options, parameters.front()));
+  layout_.copies = shards_ && replicas_ ? replicas_->size() : 1;
   take(parameters);
 }
 
 FlatUnit::~FlatUnit() {
   reduce_.reset();
   drop_gradient();
-  if (strategy_ != Strategy::no_shard && state_ != State::sharded) context_.counters().parameter_bytes -= full_bytes_;
+  if (!in_place() && state_ != State::sharded) context_.counters().parameter_bytes -= held_->bytes();
 }
 
-// Copies the parameters into the flat buffer, makes them views of it, and keeps this rank's shard.
+// Copies the parameters into a flat buffer, makes them views of it, and keeps this rank's shard.
 void FlatUnit::take(const std::vector<at::Tensor>& parameters) {
   const at::NoGradGuard no_grad;
-  full_ = at::empty({layout_.padded_numel}, parameters.front().options().requires_grad(false));
-  full_bytes_ = layout_.padded_numel * static_cast<int64_t>(full_.element_size());
-  full_.narrow(0, layout_.numel, layout_.padded_numel - layout_.numel).zero_();
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    const FlatParameter& place = layout_.parameters[i];
-    const at::Tensor view = full_.narrow(0, place.offset, place.numel).view(place.sizes);
-    view.copy_(parameters[i]);
-    parameters[i].set_data(view);
-    parameters_.push_back(parameters[i]);
+  const at::TensorOptions as_built = parameters.front().options().requires_grad(false);
+  const MixedPrecision& mixed = options_.mixed_precision;
+  const bool floating = at::isFloatingType(parameters.front().scalar_type());
+  const at::ScalarType compute = floating ? mixed.param_dtype.value_or(parameters.front().scalar_type()) : parameters.front().scalar_type();
+  reduce_dtype_ = floating ? mixed.reduce_dtype.value_or(compute) : compute;
+  gradient_dtype_ = at::promoteTypes(compute, reduce_dtype_);
+
+  auto buffer = std::make_unique<FullBuffer>(layout_, as_built);
+  const at::Tensor flat = buffer->flat();
+  flat.narrow(0, layout_.numel, layout_.padded_numel - layout_.numel).zero_();
+  for (size_t i = 0; i < parameters.size(); ++i) buffer->view(i).copy_(parameters[i]);
+  parameters_ = parameters;
+  initial_digest_ = digest(bytes_of(flat, layout_.numel));
+  view(*buffer);
+  if (compute == as_built.dtype().toScalarType()) {
+    full_ = std::move(buffer);
+  } else {
+    precise_ = std::move(buffer);
   }
-  initial_digest_ = digest(bytes_of(full_, layout_.numel));
-  if (strategy_ == Strategy::no_shard) {
-    shard_ = full_.detach();
+  if (in_place()) {
+    shard_ = flat.detach();
   } else {
     UnitCounters& counters = context_.counters();
-    counters.parameter_bytes += full_bytes_;
+    counters.parameter_bytes += held_->bytes();
     counters.parameter_peak_bytes = std::max(counters.parameter_peak_bytes, counters.parameter_bytes);
-    shard_ = full_.narrow(0, shard_rank_ * layout_.shard_numel, layout_.shard_numel).clone();
+    shard_ = flat.narrow(0, shard_rank_ * layout_.shard_numel, layout_.shard_numel).clone();
   }
   shard_.set_requires_grad(trainable_);
+  if (precise_) {
+    free_full();
+    full_ = std::make_unique<FullBuffer>(layout_, as_built.dtype(compute));
+    full_->free(refusal());
+    view(*full_);
+  }
   reshard();
+}
+
+// Parameters become views of `buffer`: the same tensors, with other memory and maybe another dtype.
+void FlatUnit::view(FullBuffer& buffer) {
+  if (held_ == &buffer) return;
+  for (size_t i = 0; i < parameters_.size(); ++i) parameters_[i].set_data(buffer.view(i));
+  held_ = &buffer;
 }
 
 at::Tensor FlatUnit::part_of(const at::Tensor& like_shard, size_t index) const {
@@ -81,8 +112,7 @@ at::Tensor FlatUnit::part_of(const at::Tensor& like_shard, size_t index) const {
 void FlatUnit::set_module_path(const std::string& path) {
   module_path_ = path;
   label_ = path.empty() ? flat_name_ : path + "." + flat_name_;
-  if (state_ != State::sharded || strategy_ == Strategy::no_shard) return;
-  full_.storage().unsafeGetStorageImpl()->release_data_and_set_meta_custom_data_ptr_error_msg_(refusal());
+  if (!in_place()) full_->refuse_with(refusal());
 }
 
 std::string FlatUnit::refusal() const {
@@ -96,36 +126,46 @@ std::string FlatUnit::refusal() const {
 }
 
 void FlatUnit::allocate_full() {
-  c10::StorageImpl* storage = full_.storage().unsafeGetStorageImpl();
-  storage->clear_data_ptr_access_error_msg_();
-  storage->set_data_ptr_noswap(storage->allocator()->allocate(static_cast<size_t>(full_bytes_)));
-  storage->set_nbytes(static_cast<size_t>(full_bytes_));
+  held_->allocate();
   UnitCounters& counters = context_.counters();
-  counters.parameter_bytes += full_bytes_;
+  counters.parameter_bytes += held_->bytes();
   counters.parameter_peak_bytes = std::max(counters.parameter_peak_bytes, counters.parameter_bytes);
 }
 
 void FlatUnit::free_full() {
-  c10::StorageImpl* storage = full_.storage().unsafeGetStorageImpl();
-  storage->set_data_ptr_noswap(storage->allocator()->allocate(0));
-  storage->set_nbytes(static_cast<size_t>(0));
-  storage->release_data_and_set_meta_custom_data_ptr_error_msg_(refusal());
-  context_.counters().parameter_bytes -= full_bytes_;
+  held_->free(refusal());
+  context_.counters().parameter_bytes -= held_->bytes();
   state_ = State::sharded;
 }
 
 bool FlatUnit::outdated() const { return stale_ || shard_._version() != gathered_version_; }
 
-void FlatUnit::launch_unshard() {
-  if (strategy_ == Strategy::no_shard || state_ == State::gathering) return;
-  if (state_ == State::whole && !outdated()) return;
+bool FlatUnit::wants_gather(bool precise) const {
+  if (in_place()) return false;
+  const bool as_wanted = held_ == (precise && precise_ ? precise_ : full_).get();
+  return state_ == State::sharded || !as_wanted || (state_ == State::whole && outdated());
+}
+
+void FlatUnit::launch_unshard(bool precise) {
+  if (!wants_gather(precise)) return;
+  FullBuffer& wanted = precise && precise_ ? *precise_ : *full_;
+  if (held_ != &wanted) {
+    reshard();
+    view(wanted);
+  }
   if (state_ == State::sharded) allocate_full();
   stale_ = false;
   gathered_version_ = shard_._version();
   state_ = State::gathering;
-  ++context_.counters().gathers;
   try {
-    if (layout_.padded_numel > 0) gather_ = context_.collectives().all_gather_into(full_, shard_.detach(), label_);
+    const at::Tensor& flat = held_->flat();
+    at::Tensor mine = shard_.detach();
+    if (!shards_ || mine.scalar_type() != flat.scalar_type()) {
+      const at::NoGradGuard no_grad;
+      mine = flat.narrow(0, shard_rank_ * layout_.shard_numel, layout_.shard_numel).copy_(mine);
+    }
+    if (shards_) ++context_.counters().gathers;
+    if (shards_ && layout_.padded_numel > 0) gather_ = shards_->all_gather_into(flat, mine, label_);
   } catch (...) {
     free_full();
     throw;
@@ -144,31 +184,32 @@ void FlatUnit::finish_unshard() {
   state_ = State::whole;
 }
 
-void FlatUnit::unshard() {
-  launch_unshard();
+void FlatUnit::unshard(bool precise) {
+  launch_unshard(precise);
   finish_unshard();
 }
 
 void FlatUnit::reshard() {
-  if (strategy_ == Strategy::no_shard || state_ == State::sharded) return;
-  finish_unshard();  // its memory is in use until then
-  free_full();
+  if (in_place()) return;
+  if (state_ != State::sharded) {
+    finish_unshard();  // its memory is in use until then
+    free_full();
+  }
+  view(*full_);
 }
 
 void FlatUnit::write_back() {
-  if (strategy_ == Strategy::no_shard) return;
+  if (in_place()) return;
   assert(whole());
   const at::NoGradGuard no_grad;
   const Range mine = layout_.range(shard_rank_);
-  shard_.narrow(0, 0, mine.size()).copy_(full_.narrow(0, mine.begin, mine.size()));
+  shard_.narrow(0, 0, mine.size()).copy_(full().narrow(0, mine.begin, mine.size()));
   stale_ = true;  // also on ranks whose range is empty, so that all decide alike
 }
 
 void FlatUnit::check_identity() const {
-  const c10::StorageImpl* ours = full_.storage().unsafeGetStorageImpl();
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    if (parameters_[i].storage().unsafeGetStorageImpl() == ours && parameters_[i].storage_offset() == layout_.parameters[i].offset)
-      continue;
+    if (held_->is_under(parameters_[i], i)) continue;
     const std::string name = (module_path_.empty() ? "" : module_path_ + ".") + layout_.parameters[i].name;
     throw Error({.code = Code::invalid_argument,
                  .what = "parameter " + name + " was given other memory after wrapping",
@@ -181,10 +222,10 @@ void FlatUnit::accumulate(std::span<const at::Tensor> gradients) {
   const at::NoGradGuard no_grad;
   const bool fresh = !full_gradient_.defined();
   if (fresh) {
-    full_gradient_ = at::empty({layout_.padded_numel}, full_.options());
+    full_gradient_ = at::empty({layout_.padded_numel}, held_->flat().options().dtype(gradient_dtype_));
     full_gradient_.narrow(0, layout_.numel, layout_.padded_numel - layout_.numel).zero_();
     UnitCounters& counters = context_.counters();
-    counters.gradient_bytes += full_bytes_;
+    counters.gradient_bytes += static_cast<int64_t>(full_gradient_.nbytes());
     counters.gradient_peak_bytes = std::max(counters.gradient_peak_bytes, counters.gradient_bytes);
   }
   for (size_t i = 0; i < gradients.size(); ++i) {
@@ -200,31 +241,107 @@ void FlatUnit::accumulate(std::span<const at::Tensor> gradients) {
   }
 }
 
-void FlatUnit::launch_reduce() {
-  assert(full_gradient_.defined() && !reduced_.defined());
-  const bool replicated = strategy_ == Strategy::no_shard;
-  reduced_ = replicated ? full_gradient_ : at::empty({layout_.shard_numel}, full_gradient_.options());
+void FlatUnit::launch_reduce(bool among_replicas) {
+  assert(has_unreduced() && reducing_ == Reducing::no);
+  const at::NoGradGuard no_grad;
+  among_replicas_ = among_replicas;
   ++context_.counters().reductions;
+  const int ranks = context_.job().size();
+  const bool is_mean = options_.gradient_divisor == 0 && reduce_dtype_ != at::kHalf;
+  divisor_ = is_mean ? 1 : options_.gradient_divisor == 0 ? ranks : options_.gradient_divisor;
+  if (!full_gradient_.defined()) return reduce_among_replicas();  // only what was kept
+  if (reduce_dtype_ == at::kHalf) {
+    const double before = divisor_before_sum(ranks);
+    full_gradient_.mul_(1 / before);
+    divisor_ /= before;
+  }
+  at::Tensor full = full_gradient_.to(reduce_dtype_);
+  if (!shards_) {
+    reduced_ = std::move(full);
+    return reduce_among_replicas();
+  }
+  reducing_ = Reducing::among_shards;
+  reduced_ = at::empty({layout_.shard_numel}, full.options());
   if (layout_.padded_numel == 0) return;
-  if (replicated) reduce_ = context_.collectives().all_reduce(full_gradient_, Reduce::mean, label_);
-  else reduce_ = context_.collectives().reduce_scatter_into(reduced_, full_gradient_, Reduce::mean, label_);
+  reduce_ = shards_->reduce_scatter_into(reduced_, std::move(full), is_mean ? Reduce::mean : Reduce::sum, label_);
 }
 
-void FlatUnit::finish_reduce() {
+void FlatUnit::reduce_among_replicas() {
+  reducing_ = Reducing::among_replicas;
+  if (partial_.defined()) {
+    // Kept as it came out of the shard group.
+    if (reduced_.defined()) partial_.add_(reduced_);
+    reduced_ = std::exchange(partial_, at::Tensor()).to(reduce_dtype_);
+  }
+  if (!replicas_ || layout_.padded_numel == 0) return;
+  if (!among_replicas_) {
+    partial_ = reduced_.to(at::promoteTypes(reduce_dtype_, shard_.scalar_type()));
+    reduced_.reset();
+    return;
+  }
+  const bool is_mean = options_.gradient_divisor == 0 && reduce_dtype_ != at::kHalf;
+  reduce_ = replicas_->all_reduce(reduced_, is_mean ? Reduce::mean : Reduce::sum, label_);
+}
+
+bool FlatUnit::advance_reduce() {
+  assert(reducing_ != Reducing::no);
   const at::NoGradGuard no_grad;
-  const std::unique_ptr<Work> reduce = std::move(reduce_);
-  if (reduce) reduce->wait();
-  at::Tensor& gradient = shard_.mutable_grad();
-  if (gradient.defined()) gradient.add_(reduced_);
-  else gradient = reduced_;
+  if (const std::unique_ptr<Work> reduce = std::move(reduce_)) reduce->wait();
+  if (reducing_ == Reducing::among_shards) {
+    if (full_gradient_.defined()) context_.counters().gradient_bytes -= static_cast<int64_t>(full_gradient_.nbytes());
+    full_gradient_.reset();
+    reduce_among_replicas();
+    if (reduce_) return false;
+  }
+  if (reduced_.defined()) add_to_shard(std::move(reduced_));
+  reducing_ = Reducing::no;
+  at::Tensor kept = std::move(partial_);
   drop_gradient();
+  partial_ = std::move(kept);
+  return true;
+}
+
+void FlatUnit::add_to_shard(at::Tensor reduced) {
+  if (divisor_ != 1) {
+    reduced = reduced.to(at::promoteTypes(reduce_dtype_, shard_.scalar_type()));
+    reduced.mul_(1 / divisor_);
+  }
+  at::Tensor& gradient = shard_.mutable_grad();
+  if (gradient.defined()) gradient.add_(reduced);
+  else gradient = reduced.to(shard_.scalar_type());
+}
+
+void FlatUnit::show_gradients() {
+  const at::NoGradGuard no_grad;
+  const at::Tensor& gradient = shard_.grad();
+  if (!gradient.defined()) return;
+  shown_ = gradient;
+  if (shards_) {
+    shown_ = at::empty({layout_.padded_numel}, gradient.options());
+    if (layout_.padded_numel > 0) shards_->all_gather_into(shown_, gradient, label_ + ", gradient")->wait();
+  }
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const FlatParameter& place = layout_.parameters[i];
+    parameters_[i].mutable_grad() = shown_.narrow(0, place.offset, place.numel).view(place.sizes).to(parameters_[i].scalar_type());
+  }
+}
+
+void FlatUnit::hide_gradients(bool write_back) {
+  if (!shown_.defined()) return;
+  const at::NoGradGuard no_grad;
+  const Range mine = layout_.range(shard_rank_);
+  if (write_back && shards_) shard_.mutable_grad().narrow(0, 0, mine.size()).copy_(shown_.narrow(0, mine.begin, mine.size()));
+  for (const at::Tensor& parameter : parameters_) parameter.mutable_grad() = at::Tensor();
+  shown_.reset();
 }
 
 void FlatUnit::drop_gradient() {
-  if (full_gradient_.defined()) context_.counters().gradient_bytes -= full_bytes_;
+  if (full_gradient_.defined()) context_.counters().gradient_bytes -= static_cast<int64_t>(full_gradient_.nbytes());
   if (const std::unique_ptr<Work> reduce = std::move(reduce_)) capture([&] { reduce->wait(); });
   full_gradient_.reset();
   reduced_.reset();
+  partial_.reset();
+  reducing_ = Reducing::no;
 }
 
 }  // namespace tessera

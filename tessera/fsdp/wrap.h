@@ -16,17 +16,14 @@
 
 #include <torch/nn/module.h>
 
-#include <array>
 #include <memory>
-#include <optional>
-#include <string>
-#include <tuple>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #include "tessera/collectives/job.h"
+#include "tessera/fsdp/recompute.h"
 #include "tessera/fsdp/strategy.h"
+#include "tessera/fsdp/visit_tensors.h"
 #include "tessera/fsdp/wrapper.h"
 
 namespace torch::nn {
@@ -38,7 +35,10 @@ namespace tessera {
 // While it lives, wrap() on this thread opens units. Scopes nest, and end in the reverse order, also when one ends by a throw.
 class EnableWrap {
  public:
+  // Collective where options.shards is given.
   explicit EnableWrap(const Job& job, const WrapOptions& options = {});
+  // With what another scope of this job made.
+  EnableWrap(std::shared_ptr<FsdpContext> context, const WrapOptions& options);
   // Inside another scope: its job and options, with changes. Throws Error(invalid_argument) where there is none.
   explicit EnableWrap(const WrapOverrides& changes);
   ~EnableWrap();
@@ -55,47 +55,6 @@ decltype(auto) enable_wrap(const Job& job, const WrapOptions& options, Body&& bo
   return std::forward<Body>(body)();
 }
 
-// Calls visit(const at::Tensor&) on every tensor in a forward's result.
-template <class Visit>
-void visit_tensors(const at::Tensor& tensor, Visit& visit) {
-  visit(tensor);
-}
-template <class T, class Visit>
-  requires(std::is_arithmetic_v<T> || std::is_enum_v<T> || std::is_same_v<T, std::string>)
-void visit_tensors(const T&, Visit&) {}
-template <class T, class Visit>
-void visit_tensors(const std::optional<T>& value, Visit& visit);
-template <class T, class A, class Visit>
-void visit_tensors(const std::vector<T, A>& values, Visit& visit);
-template <class T, size_t n, class Visit>
-void visit_tensors(const std::array<T, n>& values, Visit& visit);
-template <class A, class B, class Visit>
-void visit_tensors(const std::pair<A, B>& values, Visit& visit);
-template <class... T, class Visit>
-void visit_tensors(const std::tuple<T...>& values, Visit& visit);
-
-template <class T, class Visit>
-void visit_tensors(const std::optional<T>& value, Visit& visit) {
-  if (value) visit_tensors(*value, visit);
-}
-template <class T, class A, class Visit>
-void visit_tensors(const std::vector<T, A>& values, Visit& visit) {
-  for (const T& value : values) visit_tensors(value, visit);
-}
-template <class T, size_t n, class Visit>
-void visit_tensors(const std::array<T, n>& values, Visit& visit) {
-  for (const T& value : values) visit_tensors(value, visit);
-}
-template <class A, class B, class Visit>
-void visit_tensors(const std::pair<A, B>& values, Visit& visit) {
-  visit_tensors(values.first, visit);
-  visit_tensors(values.second, visit);
-}
-template <class... T, class Visit>
-void visit_tensors(const std::tuple<T...>& values, Visit& visit) {
-  std::apply([&](const auto&... value) { (visit_tensors(value, visit), ...); }, values);
-}
-
 // A Wrapper that knows its module's type.
 template <class M>
 class WrapperOf : public Wrapper {
@@ -110,11 +69,17 @@ class WrapperOf : public Wrapper {
   decltype(auto) call(A&&... arguments) {
     UnitCall call(*this);
     if constexpr (std::is_void_v<decltype(module_->forward(std::forward<A>(arguments)...))>) {
-      module_->forward(std::forward<A>(arguments)...);
+      module_->forward(Argument<A>(call, arguments).get()...);
       call.finish();
     } else {
-      decltype(auto) result = module_->forward(std::forward<A>(arguments)...);
-      auto prepare = [&](const at::Tensor& tensor) { call.prepare_backward(tensor); };
+      decltype(auto) result = run(call, Argument<A>(call, arguments).get()...);
+      auto prepare = [&](const at::Tensor& tensor) {
+        if constexpr (!std::is_reference_v<decltype(result)>) {
+          // The result is ours: its tensors may be others.
+          if (const at::Tensor cast = call.cast_output(tensor); cast.defined()) const_cast<at::Tensor&>(tensor) = cast;
+        }
+        call.prepare_backward(tensor);
+      };
       visit_tensors(result, prepare);
       call.finish();
       return static_cast<decltype(result)>(result);
@@ -122,6 +87,36 @@ class WrapperOf : public Wrapper {
   }
 
  private:
+  // An argument as forward takes it: a tensor may be cast on the way.
+  template <class A>
+  struct Argument {
+    Argument(const UnitCall& call, std::remove_reference_t<A>& given) : given(given) {
+      if constexpr (is_tensor) cast = call.cast_input(given);
+    }
+    A&& get() {
+      if constexpr (is_tensor) {
+        if (cast.defined()) return static_cast<A&&>(cast);
+      }
+      return static_cast<A&&>(given);
+    }
+    static constexpr bool is_tensor = std::is_same_v<std::remove_cvref_t<A>, at::Tensor>;
+    std::remove_reference_t<A>& given;
+    std::conditional_t<is_tensor, at::Tensor, char> cast{};
+  };
+
+  template <class... A>
+  decltype(auto) run(const UnitCall& call, A&&... arguments) {
+    const auto forward = [module = module_](auto&&... given) -> decltype(auto) {
+      return module->forward(std::forward<decltype(given)>(given)...);
+    };
+    if constexpr (can_recompute<decltype(forward), A...>) {
+      if (call.recomputes()) return recompute(forward, std::forward<A>(arguments)...);
+    } else if (call.recomputes()) {
+      refuse_to_recompute();
+    }
+    return forward(std::forward<A>(arguments)...);
+  }
+
   std::shared_ptr<M> module_;
 };
 

@@ -1,5 +1,7 @@
 #include "tessera/fsdp/wrapper.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <string>
 
 #include "tessera/base/error.h"
@@ -24,7 +26,10 @@ struct DefaultsOf : torch::nn::Module {
 }  // namespace
 
 EnableWrap::EnableWrap(const Job& job, const WrapOptions& options)
-    : scope_(std::make_unique<WrapScope>(WrapScope{std::make_shared<FsdpContext>(job, options.prefetch), options, current_scope})) {
+    : EnableWrap(std::make_shared<FsdpContext>(job, options), options) {}
+
+EnableWrap::EnableWrap(std::shared_ptr<FsdpContext> context, const WrapOptions& options)
+    : scope_(std::make_unique<WrapScope>(WrapScope{std::move(context), options, current_scope})) {
   current_scope = scope_.get();
 }
 
@@ -43,7 +48,10 @@ EnableWrap::~EnableWrap() { current_scope = scope_->outer; }
 Wrapper::Wrapper(std::shared_ptr<torch::nn::Module> module, const WrapOverrides& overrides, bool is_root) : wrapped_(std::move(module)) {
   if (!wrapped_) throw Error({.code = Code::invalid_argument, .what = "wrap() was given an empty holder"});
   if (current_scope != nullptr) {
-    unit_ = ModuleUnit::take(current_scope->context, overrides.over(current_scope->options), *wrapped_, is_root);
+    WrapOptions options = overrides.over(current_scope->options);
+    // The scope's is that of the root's results; inside, units hand each other what they compute in.
+    if (!is_root && !overrides.mixed_precision) options.mixed_precision.output_dtype.reset();
+    unit_ = ModuleUnit::take(current_scope->context, std::move(options), overrides.name, *wrapped_, is_root);
   }
   if (unit_) {
     for (const auto& flat : unit_->units()) register_parameter(flat->flat_name(), flat->shard(), flat->trainable());
@@ -91,6 +99,20 @@ UnitCall::~UnitCall() {
   // Forward threw: its error goes on; whatever fails here is a consequence of it.
   if (unit_ && !finished_) capture([&] { unit_->context().leave_forward(*unit_, /*failed=*/true); });
 }
+
+namespace {
+
+at::Tensor cast(const at::Tensor& tensor, std::optional<at::ScalarType> dtype) {
+  if (!dtype || !tensor.defined() || !tensor.is_floating_point() || tensor.scalar_type() == *dtype) return {};
+  return tensor.to(*dtype);
+}
+
+}  // namespace
+
+at::Tensor UnitCall::cast_input(const at::Tensor& input) const { return unit_ ? cast(input, unit_->input_dtype()) : at::Tensor(); }
+at::Tensor UnitCall::cast_output(const at::Tensor& output) const { return unit_ ? cast(output, unit_->output_dtype()) : at::Tensor(); }
+
+bool UnitCall::recomputes() const { return unit_ && !unit_->is_root() && unit_->options().recompute && at::GradMode::is_enabled(); }
 
 void UnitCall::prepare_backward(const at::Tensor& output) {
   if (!unit_ || !output.defined() || !output.requires_grad()) return;

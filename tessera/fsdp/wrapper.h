@@ -56,6 +56,12 @@ class UnitCall {
   ~UnitCall();
   UnitCall(const UnitCall&) = delete;
   UnitCall& operator=(const UnitCall&) = delete;
+  // A tensor that forward is given, in the dtype that the unit takes; undefined where it is right as it is.
+  at::Tensor cast_input(const at::Tensor& input) const;
+  // The same of what forward returns.
+  at::Tensor cast_output(const at::Tensor& output) const;
+  // True where forward is to be run again in backward, rather than keep what it makes.
+  bool recomputes() const;
   // Sees to it that the unit is whole when backward comes to `output`.
   void prepare_backward(const at::Tensor& output);
   void finish();

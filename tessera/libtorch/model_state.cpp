@@ -46,13 +46,13 @@ WholeCopies::WholeCopies(ModuleRef model) {
   // One unit whole at a time.
   for (const NamedFlatUnit& named : flat_units(model)) {
     const bool was_whole = named.unit->whole();
-    named.unit->unshard();
+    named.unit->unshard(/*precise=*/true);
     for (NamedParameter& parameter : parameters) {
       if (parameter.unit != named.unit) continue;
       at::Tensor whole = at::empty_like(parameter.tensor).copy_(parameter.tensor);
       copies.push_back({parameter, std::move(whole)});
     }
-    if (!was_whole) named.unit->reshard();
+    if (!was_whole || named.unit->options().mixed_precision.param_dtype) named.unit->reshard();
   }
 }
 

@@ -1,0 +1,128 @@
+#include "tessera/fsdp/recompute.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/node.h>
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/saved_variable.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include <mutex>
+
+#include "tessera/base/error.h"
+#include "tessera/fsdp/autograd_node.h"
+
+namespace tessera {
+namespace {
+
+namespace autograd = torch::autograd;
+
+at::Tensor random_state() {
+  at::Generator generator = at::detail::getDefaultCPUGenerator();
+  const std::lock_guard lock(generator.mutex());
+  return generator.get_state();
+}
+
+void set_random_state(const at::Tensor& state) {
+  at::Generator generator = at::detail::getDefaultCPUGenerator();
+  const std::lock_guard lock(generator.mutex());
+  generator.set_state(state);
+}
+
+// While it lives the random state is another.
+class RandomStateOf {
+ public:
+  explicit RandomStateOf(const at::Tensor& state) : before_(random_state()) { set_random_state(state); }
+  ~RandomStateOf() { set_random_state(before_); }
+  RandomStateOf(const RandomStateOf&) = delete;
+  RandomStateOf& operator=(const RandomStateOf&) = delete;
+
+ private:
+  at::Tensor before_;
+};
+
+class ForwardAndBackward final : public autograd::Node {
+ public:
+  ForwardAndBackward(autograd::edge_list&& next, const std::vector<at::Tensor>& inputs, at::Tensor random_state, ForwardAgain again)
+      : Node(std::move(next)), random_state_(std::move(random_state)), again_(std::move(again)) {
+    for (const at::Tensor& input : inputs) {
+      inputs_.emplace_back(input, /*is_output=*/false);
+      wanted_.push_back(input.defined() && input.requires_grad());
+    }
+  }
+  std::string name() const override { return "tessera::ForwardAndBackward"; }
+
+  autograd::variable_list apply(autograd::variable_list&& gradients) override {
+    std::vector<at::Tensor> inputs;
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      at::Tensor input = inputs_[i].unpack();
+      if (input.defined()) input = input.detach().set_requires_grad(wanted_[i]);
+      inputs.push_back(std::move(input));
+    }
+    const PartOfBackward part;
+    std::vector<at::Tensor> outputs;
+    {
+      const RandomStateOf as_before(random_state_);
+      const at::AutoGradMode with_graph(true);
+      outputs = again_(inputs);
+    }
+    if (outputs.size() != gradients.size()) {
+      throw Error({.code = Code::mismatch,
+                   .what = "forward gave " + std::to_string(gradients.size()) + " tensors, and " + std::to_string(outputs.size()) +
+                           " when it ran again in backward"});
+    }
+    autograd::variable_list roots, of_roots;
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      if (!gradients[i].defined() || !outputs[i].defined() || !outputs[i].requires_grad()) continue;
+      roots.push_back(outputs[i]);
+      of_roots.push_back(gradients[i]);
+    }
+    if (!roots.empty()) autograd::backward(roots, of_roots);
+    autograd::variable_list to_inputs;
+    for (size_t i = 0; i < inputs.size(); ++i) to_inputs.push_back(wanted_[i] ? inputs[i].grad() : at::Tensor());
+    return to_inputs;
+  }
+
+  void release_variables() override {
+    for (autograd::SavedVariable& input : inputs_) input.reset_data();
+  }
+
+ private:
+  std::vector<autograd::SavedVariable> inputs_;
+  std::vector<bool> wanted_;
+  at::Tensor random_state_;
+  ForwardAgain again_;
+};
+
+}  // namespace
+
+Recomputation::Recomputation() : random_state_(random_state()) {}
+Recomputation::~Recomputation() = default;
+
+std::vector<at::Tensor> Recomputation::record(const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& outputs,
+                                              ForwardAgain again) {
+  if (!at::GradMode::is_enabled()) return outputs;
+  autograd::edge_list next;
+  for (const at::Tensor& input : inputs)
+    next.push_back(input.defined() && input.requires_grad() ? autograd::impl::gradient_edge(input) : autograd::Edge());
+  const auto node = c10::make_intrusive<ForwardAndBackward>(std::move(next), inputs, random_state_, std::move(again));
+  std::vector<at::Tensor> recorded;
+  for (const at::Tensor& output : outputs) {
+    // Another tensor with the same memory: an output may be an input, which has a history of its own.
+    recorded.push_back(output.defined() ? output.detach() : at::Tensor());
+    if (output.defined()) autograd::set_history(recorded.back(), node);
+    else node->add_input_metadata(autograd::Node::undefined_input());
+  }
+  return recorded;
+}
+
+WithoutGraph::WithoutGraph() : before_(at::GradMode::is_enabled()) { at::GradMode::set_enabled(false); }
+WithoutGraph::~WithoutGraph() { at::GradMode::set_enabled(before_); }
+
+void refuse_to_recompute() {
+  throw Error({.code = Code::unsupported,
+               .what = "recompute on a module whose forward cannot be run again",
+               .hint = "its arguments must be copied, and its result be a value in which tensors are seen (visit_tensors.h)"});
+}
+
+}  // namespace tessera

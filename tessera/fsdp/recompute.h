@@ -1,0 +1,99 @@
+// tessera/fsdp/recompute.h: activation checkpointing: forward keeps its inputs only, and runs again when backward comes by.
+//   at::Tensor y = recompute([&](const at::Tensor& x) { return block(x); }, x);
+// `.recompute = true` in the options of fsdp() or wrap() does this to the forward of every unit below the root.
+// Promises    The gradients of the same forward without it, bit for bit: LibTorch's random state is put back for the second run, and after
+//             it. (Ranks that are threads share that state: there a dropout is repeated only if no other rank draws in between.)
+// Arguments   What forward() is given is copied and kept: tensors as autograd keeps them, so that one that was changed in place is found out.
+//             Tensors are seen where visit_tensors.h sees them; others, as what `forward` captures, get no gradient but as leaves.
+// Results     Every floating-point tensor of the result takes part in backward, also one that does not depend on anything.
+// Errors      What `forward` throws; Error(mismatch) where the second run gives another number of tensors.
+#pragma once
+
+#include <concepts>
+#include <functional>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "tessera/fsdp/visit_tensors.h"
+
+namespace tessera {
+
+// A forward that can be kept for a second run.
+template <class Forward, class... A>
+concept can_recompute =
+    (std::copy_constructible<std::decay_t<A>> && ...) && std::invocable<const Forward&, std::decay_t<A>&...> &&
+    std::is_object_v<std::invoke_result_t<const Forward&, std::decay_t<A>&...>> &&
+    has_tensors_to_visit<std::invoke_result_t<const Forward&, std::decay_t<A>&...>>;
+
+using ForwardAgain = std::function<std::vector<at::Tensor>(const std::vector<at::Tensor>& inputs)>;
+
+// One recomputation, whatever the types: made before the first run, told of its outputs after it.
+class Recomputation {
+ public:
+  Recomputation();
+  ~Recomputation();
+  // Gives each of `outputs`, which the first run made without a graph, another that has one. They come in the order of the second run's.
+  std::vector<at::Tensor> record(const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& outputs, ForwardAgain again);
+
+ private:
+  at::Tensor random_state_;  // before the first run
+};
+
+// While it lives, nothing is recorded for backward on this thread.
+class WithoutGraph {
+ public:
+  WithoutGraph();
+  ~WithoutGraph();
+
+ private:
+  bool before_;
+};
+
+// Throws Error(unsupported).
+[[noreturn]] void refuse_to_recompute();
+
+// visit(tensor), which it may replace, for each in `value`.
+template <class T, class Visit>
+void visit_own_tensors(T& value, Visit visit) {
+  // The value is ours and not const: so are its tensors.
+  auto each = [&](const at::Tensor& tensor) { visit(const_cast<at::Tensor&>(tensor)); };
+  if constexpr (has_tensors_to_visit<T>) visit_tensors(std::as_const(value), each);
+}
+
+template <class Forward, class... A>
+  requires can_recompute<Forward, A...>
+auto recompute(const Forward& forward, A&&... arguments) {
+  std::tuple<std::decay_t<A>...> kept(arguments...);
+  std::vector<at::Tensor> inputs;
+  const auto each_kept = [](auto& tuple, auto visit) { std::apply([&](auto&... value) { (visit_own_tensors(value, visit), ...); }, tuple); };
+  // Autograd keeps them.
+  each_kept(kept, [&](at::Tensor& tensor) { inputs.push_back(std::exchange(tensor, at::Tensor())); });
+  Recomputation recomputation;
+  auto result = [&] {
+    const WithoutGraph without_graph;
+    return std::apply([&](auto&... value) { return forward(value...); }, [&]() -> auto& {
+      auto next = inputs.begin();
+      each_kept(kept, [&](at::Tensor& tensor) { tensor = *next++; });
+      return kept;
+    }());
+  }();
+  each_kept(kept, [](at::Tensor& tensor) { tensor.reset(); });
+  std::vector<at::Tensor> outputs;
+  visit_own_tensors(result, [&](at::Tensor& tensor) { outputs.push_back(tensor); });
+  outputs = recomputation.record(inputs, outputs, [forward, kept, each_kept](const std::vector<at::Tensor>& given) {
+    auto again = kept;
+    auto next = given.begin();
+    each_kept(again, [&](at::Tensor& tensor) { tensor = *next++; });
+    auto repeated = std::apply([&](auto&... value) { return forward(value...); }, again);
+    std::vector<at::Tensor> made;
+    visit_own_tensors(repeated, [&](at::Tensor& tensor) { made.push_back(tensor); });
+    return made;
+  });
+  auto next = outputs.begin();
+  visit_own_tensors(result, [&](at::Tensor& tensor) { tensor = *next++; });
+  return result;
+}
+
+}  // namespace tessera
