@@ -1,5 +1,5 @@
-// tessera/fsdp/autograd_node.h: the few places where we reach into LibTorch's autograd. All of them stand here and in recompute.cpp, because
-// PyTorch does not promise to keep them: they were checked against torch 2.13.
+// tessera/fsdp/autograd_node.h: the few places where we reach into LibTorch's autograd. All of them stand here and in recompute.cpp,
+// because PyTorch does not promise to keep them: they were checked against torch 2.13.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -148,7 +148,8 @@ constexpr MixedPrecision in_bfloat16 = {.param_dtype = at::kBFloat16, .reduce_dt
 TEST(MixedPrecision, TrainsAsOneProcessDoesInBfloat16WithFloat32Masters) {
   const Values alone = train_in_bfloat16(4);
   for (const Strategy strategy : {Strategy::full_shard, Strategy::shard_grad_op, Strategy::no_shard, Strategy::hybrid_shard}) {
-    EXPECT_TRUE(identical(train_on(1, {.strategy = strategy, .shards = 1, .mixed_precision = in_bfloat16}, sgd, 4), alone)) << name(strategy);
+    EXPECT_TRUE(identical(train_on(1, {.strategy = strategy, .shards = 1, .mixed_precision = in_bfloat16}, sgd, 4), alone))
+        << name(strategy);
     for (const int ranks : {2, 3, 4}) {
       const int shards = ranks % 2 == 0 ? 2 : 1;
       EXPECT_LE(difference(train_on(ranks, {.strategy = strategy, .shards = shards, .mixed_precision = in_bfloat16}, sgd, 4), alone), 0.05)
@@ -162,9 +163,7 @@ TEST(MixedPrecision, KeepsMastersAndTheirGradientsAsTheModelWasBuilt) {
   run_ranks(2, [&](Job& job) {
     auto model = sharded_net(job, {.mixed_precision = in_bfloat16});
     EXPECT_TRUE(identical(values_of(model), built)) << "whole parameters are precise";
-    model.module().before_block = [&] {
-      EXPECT_EQ(model.module().in.scalar_type(), at::kBFloat16);
-    };
+    model.module().before_block = [&] { EXPECT_EQ(model.module().in.scalar_type(), at::kBFloat16); };
     const at::Tensor output = model(mine(job));
     EXPECT_EQ(output.scalar_type(), at::kFloat);
     loss(output).backward();
@@ -200,7 +199,8 @@ TEST(MixedPrecision, IsLeftInEvalWhereThatIsAsked) {
 struct NormedImpl : torch::nn::Module {
   NormedImpl() {
     weight = register_parameter("weight", at::ones({net_width, net_width}));
-    norm = wrap(torch::nn::LayerNorm(torch::nn::LayerNormOptions({net_width})), {.mixed_precision = MixedPrecision{.param_dtype = at::kFloat, .output_dtype = at::kBFloat16}});
+    norm = wrap(torch::nn::LayerNorm(torch::nn::LayerNormOptions({net_width})),
+                {.mixed_precision = MixedPrecision{.param_dtype = at::kFloat, .output_dtype = at::kBFloat16}});
     register_module("norm", norm);
   }
   at::Tensor forward(const at::Tensor& x) {

@@ -90,10 +90,7 @@ class Finder {
 }  // namespace
 
 ModuleUnit::ModuleUnit(std::shared_ptr<FsdpContext> context, const WrapOptions& options, const torch::nn::Module& module, bool is_root)
-    : context_(std::move(context)),
-      options_(options),
-      module_(module),
-      is_root_(is_root) {
+    : context_(std::move(context)), options_(options), module_(module), is_root_(is_root) {
   context_->add(*this);
 }
 
@@ -121,6 +118,7 @@ std::shared_ptr<ModuleUnit> ModuleUnit::take(std::shared_ptr<FsdpContext> contex
     // Left there, they would show up as parameters without values.
     for (const Registered& parameter : registered) parameters_of(*part).erase(parameter.name);
     unit->registered_[part] = std::move(registered);
+    if (const auto dtype = options.mixed_precision.buffer_dtype) unit->cast_buffers(*part, *dtype);
   }
   unit->make_node(unit);
   walk(module, [](const WalkStep& step) {
@@ -137,6 +135,20 @@ void ModuleUnit::make_node(const std::shared_ptr<ModuleUnit>& self) {
     for (size_t i = 0; i < unit->layout().parameters.size(); ++i) trainable.push_back(unit->parameter(i));
   }
   if (!trainable.empty()) node_ = std::make_unique<ParameterNode>(std::move(trainable), self);
+}
+
+void ModuleUnit::cast_buffers(torch::nn::Module& module, at::ScalarType dtype) {
+  for (const auto& buffer : module.named_buffers(/*recurse=*/false)) {
+    const at::Tensor& tensor = buffer.value();
+    if (!tensor.defined() || !tensor.is_floating_point() || tensor.scalar_type() == dtype) continue;
+    cast_buffers_.emplace(tensor.unsafeGetTensorImpl(), tensor.scalar_type());
+    tensor.set_data(tensor.to(dtype));
+  }
+}
+
+at::ScalarType ModuleUnit::built_dtype(const at::Tensor& buffer) const {
+  const auto cast = cast_buffers_.find(buffer.unsafeGetTensorImpl());
+  return cast == cast_buffers_.end() ? buffer.scalar_type() : cast->second;
 }
 
 const std::vector<ModuleUnit::Registered>& ModuleUnit::registered(const torch::nn::Module& module) const {

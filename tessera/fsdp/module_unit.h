@@ -42,6 +42,8 @@ class ModuleUnit final : public GradientReceiver, public std::enable_shared_from
   const std::vector<std::unique_ptr<FlatUnit>>& units() const { return units_; }
   // The parameters that `module` registered, in its order; empty for a module that is not part of this unit.
   const std::vector<Registered>& registered(const torch::nn::Module& module) const;
+  // The dtype that a buffer of a module of this unit was built with.
+  at::ScalarType built_dtype(const at::Tensor& buffer) const;
   // Made by fsdp(): its forward is an iteration.
   bool is_root() const { return is_root_; }
   bool reshards_after_forward() const { return tessera::reshards_after_forward(options_.strategy); }
@@ -67,12 +69,14 @@ class ModuleUnit final : public GradientReceiver, public std::enable_shared_from
  private:
   ModuleUnit(std::shared_ptr<FsdpContext> context, const WrapOptions& options, const torch::nn::Module& module, bool is_root);
   void make_node(const std::shared_ptr<ModuleUnit>& self);
+  void cast_buffers(torch::nn::Module& module, at::ScalarType dtype);
 
   std::shared_ptr<FsdpContext> context_;
   const WrapOptions options_;
   const torch::nn::Module& module_;
   std::vector<std::unique_ptr<FlatUnit>> units_;
   Registry registered_;
+  std::unordered_map<const void*, at::ScalarType> cast_buffers_;  // by tensor: what they were
   std::unique_ptr<ParameterNode> node_;  // null where nothing is trainable
   bool is_root_;
 };

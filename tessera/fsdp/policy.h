@@ -1,8 +1,8 @@
 // tessera/fsdp/policy.h: which of the modules that wrap() is given become units.
 //   fsdp(job, make, {.policy = wrap_type<BlockImpl>()})
 //   fsdp(job, make, {.policy = any_of({wrap_from(1'000'000), wrap_named([](std::string_view name) { return name == "head"; })})})
-// LibTorch gives no way to put a module into a finished model's place, so a policy decides where the model calls wrap(), inside out: what it
-// leaves alone stays part of the unit around it. It must decide alike on every rank.
+// LibTorch gives no way to put a module into a finished model's place, so a policy decides where the model calls wrap(), inside out: what
+// it leaves alone stays part of the unit around it. It must decide alike on every rank.
 #pragma once
 
 #include <torch/nn/module.h>

@@ -3,7 +3,8 @@
 // `.recompute = true` in the options of fsdp() or wrap() does this to the forward of every unit below the root.
 // Promises    The gradients of the same forward without it, bit for bit: LibTorch's random state is put back for the second run, and after
 //             it. (Ranks that are threads share that state: there a dropout is repeated only if no other rank draws in between.)
-// Arguments   What forward() is given is copied and kept: tensors as autograd keeps them, so that one that was changed in place is found out.
+// Arguments   What forward() is given is copied and kept: tensors as autograd keeps them, so that one that was changed in place is found
+// out.
 //             Tensors are seen where visit_tensors.h sees them; others, as what `forward` captures, get no gradient but as leaves.
 // Results     Every floating-point tensor of the result takes part in backward, also one that does not depend on anything.
 // Errors      What `forward` throws; Error(mismatch) where the second run gives another number of tensors.
@@ -22,10 +23,9 @@ namespace tessera {
 
 // A forward that can be kept for a second run.
 template <class Forward, class... A>
-concept can_recompute =
-    (std::copy_constructible<std::decay_t<A>> && ...) && std::invocable<const Forward&, std::decay_t<A>&...> &&
-    std::is_object_v<std::invoke_result_t<const Forward&, std::decay_t<A>&...>> &&
-    has_tensors_to_visit<std::invoke_result_t<const Forward&, std::decay_t<A>&...>>;
+concept can_recompute = (std::copy_constructible<std::decay_t<A>> && ...) && std::invocable<const Forward&, std::decay_t<A>&...> &&
+                        std::is_object_v<std::invoke_result_t<const Forward&, std::decay_t<A>&...>> &&
+                        has_tensors_to_visit<std::invoke_result_t<const Forward&, std::decay_t<A>&...>>;
 
 using ForwardAgain = std::function<std::vector<at::Tensor>(const std::vector<at::Tensor>& inputs)>;
 
@@ -67,17 +67,20 @@ template <class Forward, class... A>
 auto recompute(const Forward& forward, A&&... arguments) {
   std::tuple<std::decay_t<A>...> kept(arguments...);
   std::vector<at::Tensor> inputs;
-  const auto each_kept = [](auto& tuple, auto visit) { std::apply([&](auto&... value) { (visit_own_tensors(value, visit), ...); }, tuple); };
+  const auto each_kept = [](auto& tuple, auto visit) {
+    std::apply([&](auto&... value) { (visit_own_tensors(value, visit), ...); }, tuple);
+  };
   // Autograd keeps them.
   each_kept(kept, [&](at::Tensor& tensor) { inputs.push_back(std::exchange(tensor, at::Tensor())); });
   Recomputation recomputation;
   auto result = [&] {
     const WithoutGraph without_graph;
-    return std::apply([&](auto&... value) { return forward(value...); }, [&]() -> auto& {
-      auto next = inputs.begin();
-      each_kept(kept, [&](at::Tensor& tensor) { tensor = *next++; });
-      return kept;
-    }());
+    return std::apply([&](auto&... value) { return forward(value...); },
+                      [&]() -> auto& {
+                        auto next = inputs.begin();
+                        each_kept(kept, [&](at::Tensor& tensor) { tensor = *next++; });
+                        return kept;
+                      }());
   }();
   each_kept(kept, [](at::Tensor& tensor) { tensor.reset(); });
   std::vector<at::Tensor> outputs;

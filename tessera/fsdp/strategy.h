@@ -25,7 +25,9 @@ enum class Strategy : uint8_t {
 constexpr bool reshards_after_forward(Strategy strategy) { return strategy == Strategy::full_shard || strategy == Strategy::hybrid_shard; }
 // The same, but for that.
 constexpr Strategy kept_after_forward(Strategy strategy) {
-  return strategy == Strategy::full_shard ? Strategy::shard_grad_op : strategy == Strategy::hybrid_shard ? Strategy::hybrid_shard_grad_op : strategy;
+  return strategy == Strategy::full_shard     ? Strategy::shard_grad_op
+         : strategy == Strategy::hybrid_shard ? Strategy::hybrid_shard_grad_op
+                                              : strategy;
 }
 constexpr bool is_hybrid(Strategy strategy) { return strategy == Strategy::hybrid_shard || strategy == Strategy::hybrid_shard_grad_op; }
 const char* name(Strategy strategy);
@@ -36,6 +38,8 @@ struct MixedPrecision {
   std::optional<at::ScalarType> reduce_dtype = {};  // in which gradients are reduced; param_dtype where it is not given
   // What floating-point results of forward are cast to: of the root's, and of units that wrap() gave a mixed precision of their own.
   std::optional<at::ScalarType> output_dtype = {};
+  // Of floating-point buffers, from wrapping on; checkpoints hold them in the dtype that they were built with.
+  std::optional<at::ScalarType> buffer_dtype = {};
   bool cast_inputs = true;     // floating-point tensors that forward is given become param_dtype
   bool full_in_eval = false;  // a module in eval() computes in the dtype that it was built with
   bool operator==(const MixedPrecision&) const = default;

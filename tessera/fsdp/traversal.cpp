@@ -60,7 +60,8 @@ std::vector<NamedBuffer> named_buffers(ModuleRef module) {
     for (const auto& buffer : step.module.named_buffers(/*recurse=*/false)) {
       if (!buffer.value().defined()) continue;
       const std::string name = dotted(step.path, buffer.key());
-      found.add(buffer.value().unsafeGetTensorImpl(), name, [&] { return NamedBuffer{name, {}, buffer.value()}; });
+      const at::ScalarType built = step.unit != nullptr ? step.unit->built_dtype(buffer.value()) : buffer.value().scalar_type();
+      found.add(buffer.value().unsafeGetTensorImpl(), name, [&] { return NamedBuffer{name, {}, buffer.value(), built}; });
     }
   });
   return found.take();

@@ -30,6 +30,7 @@ struct NamedBuffer {
   std::string name;
   std::vector<std::string> aliases;
   at::Tensor tensor;
+  at::ScalarType built_dtype;  // which it has, unless a unit's buffer_dtype is another
 };
 
 struct NamedFlatUnit {

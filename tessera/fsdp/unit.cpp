@@ -115,6 +115,8 @@ void FlatUnit::set_module_path(const std::string& path) {
   if (!in_place()) full_->refuse_with(refusal());
 }
 
+const Job& FlatUnit::job() const { return context_.job(); }
+
 std::string FlatUnit::refusal() const {
   std::string names;
   for (size_t i = 0; i < layout_.parameters.size() && i < 4; ++i) {

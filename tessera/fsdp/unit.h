@@ -4,7 +4,8 @@
 //             unshard() and reshard(); reading a parameter at any other time throws an error that names it.
 //             The parameters' tensors keep their identity for life: they are views of the full buffer.
 //             shard()'s padding is 0, and so is that of its gradient.
-// no_shard    The shard is the full buffer: nothing is ever gathered or freed, and shard_rank() is 0 everywhere. In mixed precision there is
+// no_shard    The shard is the full buffer: nothing is ever gathered or freed, and shard_rank() is 0 everywhere. In mixed precision there
+// is
 //             a full buffer beside it, filled by a cast.
 // Hybrid      A buffer is sharded within the shard group; gradients are reduced there, then among the replicas.
 // Precision   shard() and its gradient have the dtype that the parameters were built with. The full buffer has param_dtype; a precise one,
@@ -29,6 +30,7 @@
 namespace tessera {
 
 class Collectives;
+class Job;
 class Work;
 class FsdpContext;
 
@@ -47,6 +49,7 @@ class FlatUnit {
   // The first replica's ranks answer for what all replicas hold alike.
   int replica() const { return replica_; }
   const WrapOptions& options() const { return options_; }
+  const Job& job() const;
 
   // This rank's shard: 1-D, layout().shard_numel elements, a leaf; its grad() has the same shape once there is one.
   const at::Tensor& shard() const { return shard_; }
@@ -124,7 +127,7 @@ class FlatUnit {
   std::string label_;  // of its collectives: "h.0._flat_param"
   const WrapOptions options_;
   bool trainable_;
-  Collectives* shards_;    // among whom a buffer is split; null where every rank holds all
+  Collectives* shards_;  // among whom a buffer is split; null where every rank holds all
   Collectives* replicas_;  // who hold the same shard; null where nobody does
   int shard_rank_;
   int replica_;
@@ -132,13 +135,13 @@ class FlatUnit {
   std::vector<at::Tensor> parameters_;
   std::unique_ptr<FullBuffer> full_;
   std::unique_ptr<FullBuffer> precise_;  // where the unit computes in another dtype
-  FullBuffer* held_ = nullptr;           // which of the two the parameters are views of
+  FullBuffer* held_ = nullptr;  // which of the two the parameters are views of
   at::Tensor shard_;
   at::ScalarType gradient_dtype_;  // of the full gradient: wide enough for what arrives and for what is reduced
   at::ScalarType reduce_dtype_;
   at::Tensor full_gradient_;
   at::Tensor reduced_;  // where the reduction under way arrives
-  at::Tensor shown_;    // the whole of shard().grad(), while it is shown
+  at::Tensor shown_;  // the whole of shard().grad(), while it is shown
   at::Tensor partial_;  // reduced within the shard group, not yet among replicas
   double divisor_ = 1;  // what is left to divide by once reduced_ is there
   Reducing reducing_ = Reducing::no;

@@ -60,13 +60,15 @@ std::string describe_units(ModuleRef model) {
     padding += unit.padding_bytes;
     std::string about = std::to_string(unit.numel) + " elements of " + dtype_name(unit.dtype);
     if (unit.param_dtype != unit.dtype) about += " (computes in " + dtype_name(unit.param_dtype) + ")";
-    about += ", " + mib(unit.full_bytes) + " whole, " + mib(unit.shard_bytes) + " a rank, padding " + std::to_string(unit.padding_bytes) + " B, ";
+    about += ", " + mib(unit.full_bytes) + " whole, " + mib(unit.shard_bytes) + " a rank, padding " + std::to_string(unit.padding_bytes) +
+             " B, ";
     about += name(unit.strategy);
     if (!unit.trainable) about += ", frozen";
     text += line(unit.name, about);
     for (const std::string& parameter : unit.parameters) text += "  " + parameter + "\n";
   }
-  return text + line("in all", std::to_string(list.size()) + " units, " + std::to_string(numel) + " elements, padding " + std::to_string(padding) + " B");
+  return text + line("in all", std::to_string(list.size()) + " units, " + std::to_string(numel) + " elements, padding " +
+                                   std::to_string(padding) + " B");
 }
 
 std::string memory_summary(ModuleRef model) {
@@ -76,8 +78,8 @@ std::string memory_summary(ModuleRef model) {
   for (const UnitInfo& unit : unit_list(model)) {
     shards += unit.shard_bytes;
     gradients += unit.gradient_bytes;
-    text += line(unit.name, "shard " + mib(unit.shard_bytes) + ", its gradient " + mib(unit.gradient_bytes) + ", whole " + mib(unit.full_bytes) +
-                                (unit.whole ? " (now)" : ""));
+    text += line(unit.name, "shard " + mib(unit.shard_bytes) + ", its gradient " + mib(unit.gradient_bytes) + ", whole " +
+                                mib(unit.full_bytes) + (unit.whole ? " (now)" : ""));
     if (unit.strategy == Strategy::no_shard) continue;
     if (unit.name.find('.') == std::string::npos) root += unit.full_bytes;
     else others.push_back(unit.full_bytes);
@@ -86,10 +88,11 @@ std::string memory_summary(ModuleRef model) {
   others.resize(std::max<size_t>(others.size(), 2), 0);
   const UnitCounters counters = unit_counters(model);
   text += line("shards", mib(shards) + ", gradients " + mib(gradients));
-  text += line("whole parameters", mib(counters.parameter_bytes) + " now, " + mib(counters.parameter_peak_bytes) + " at the peak; the least is " +
-                                       mib(root + others[0] + others[1]) + ", the root and the two largest others");
-  text += line("whole gradients", mib(counters.gradient_bytes) + " now, " + mib(counters.gradient_peak_bytes) + " at the peak; the least is " +
-                                      mib(std::max(root, others[0])) + ", those of one unit");
+  text += line("whole parameters", mib(counters.parameter_bytes) + " now, " + mib(counters.parameter_peak_bytes) +
+                                       " at the peak; the least is " + mib(root + others[0] + others[1]) +
+                                       ", the root and the two largest others");
+  text += line("whole gradients", mib(counters.gradient_bytes) + " now, " + mib(counters.gradient_peak_bytes) +
+                                      " at the peak; the least is " + mib(std::max(root, others[0])) + ", those of one unit");
   return text;
 }
 

@@ -1,5 +1,5 @@
-// tessera/fsdp/visit_tensors.h: the tensors in a value: alone, or in std::tuple, pair, vector, array, optional, or in a type of yours with a
-// function visit_tensors(const T&, visit) beside it that calls visit(tensor) on each, always in the same order.
+// tessera/fsdp/visit_tensors.h: the tensors in a value: alone, or in std::tuple, pair, vector, array, optional, or in a type of yours with
+// a function visit_tensors(const T&, visit) beside it that calls visit(tensor) on each, always in the same order.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -25,8 +25,7 @@ struct DefaultsOf : torch::nn::Module {
 
 }  // namespace
 
-EnableWrap::EnableWrap(const Job& job, const WrapOptions& options)
-    : EnableWrap(std::make_shared<FsdpContext>(job, options), options) {}
+EnableWrap::EnableWrap(const Job& job, const WrapOptions& options) : EnableWrap(std::make_shared<FsdpContext>(job, options), options) {}
 
 EnableWrap::EnableWrap(std::shared_ptr<FsdpContext> context, const WrapOptions& options)
     : scope_(std::make_unique<WrapScope>(WrapScope{std::move(context), options, current_scope})) {

@@ -2,6 +2,9 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros.h>
+
+#include "tessera/collectives/job.h"
 
 namespace tessera {
 namespace {
@@ -40,7 +43,7 @@ TensorLeaf parameter_leaf(const NamedParameter& parameter, const at::Tensor& par
   return leaf;
 }
 
-WholeCopies::WholeCopies(ModuleRef model) {
+WholeCopies::WholeCopies(ModuleRef model, bool rank0_only) : model_(model), rank0_only_(rank0_only) {
   const at::NoGradGuard no_grad;
   std::vector<NamedParameter> parameters = named_parameters(model);
   // One unit whole at a time.
@@ -48,7 +51,7 @@ WholeCopies::WholeCopies(ModuleRef model) {
     const bool was_whole = named.unit->whole();
     named.unit->unshard(/*precise=*/true);
     for (NamedParameter& parameter : parameters) {
-      if (parameter.unit != named.unit) continue;
+      if (parameter.unit != named.unit || (rank0_only && named.unit->job().rank() != 0)) continue;
       at::Tensor whole = at::empty_like(parameter.tensor).copy_(parameter.tensor);
       copies.push_back({parameter, std::move(whole)});
     }
@@ -58,10 +61,28 @@ WholeCopies::WholeCopies(ModuleRef model) {
 
 void WholeCopies::write_back() const {
   const at::NoGradGuard no_grad;
+  if (rank0_only_) return send_from_rank0();
   for (const Copy& copy : copies) {
     const FlatUnit& unit = *copy.parameter.unit;
     const Range mine = unit.layout().part(unit.shard_rank(), copy.parameter.index);
     if (mine.size() > 0) unit.shard_part(copy.parameter.index).copy_(copy.whole.view({-1}).narrow(0, mine.begin, mine.size()));
+  }
+}
+
+void WholeCopies::send_from_rank0() const {
+  for (const NamedFlatUnit& named : flat_units(model_)) {
+    const FlatUnit& unit = *named.unit;
+    const FlatLayout& layout = unit.layout();
+    if (layout.numel == 0) continue;
+    const at::Tensor flat = at::zeros({layout.numel}, unit.shard().options().requires_grad(false));
+    for (const Copy& copy : copies) {
+      if (copy.parameter.unit != named.unit) continue;
+      const FlatParameter& place = layout.parameters.at(copy.parameter.index);
+      flat.narrow(0, place.offset, place.numel).copy_(copy.whole.view({-1}));
+    }
+    unit.job().collectives().broadcast(flat, 0, named.key + ", from rank 0")->wait();
+    const Range mine = layout.range(unit.shard_rank());
+    unit.shard().detach().narrow(0, 0, mine.size()).copy_(flat.narrow(0, mine.begin, mine.size()));
   }
 }
 
@@ -80,7 +101,7 @@ StateDict model_state(ModuleRef model, Kind kind, TensorViews& views, const Whol
       add_by_all_names(state, parameter.name, parameter.aliases, replicated(views.view(tensor)));
   }
   for (const NamedBuffer& buffer : named_buffers(model))
-    add_by_all_names(state, buffer.name, buffer.aliases, replicated(views.view(buffer.tensor)));
+    add_by_all_names(state, buffer.name, buffer.aliases, replicated(views.view(buffer.tensor, buffer.built_dtype)));
   return state;
 }
 

@@ -1,7 +1,7 @@
 // tessera/libtorch/model_state.h: a module's parameters and buffers as a state dict, sharded or not.
 // Keys        Stock's names, whatever is wrapped. A tensor of several names has a key for each.
 // Kinds       sharded   each rank's boxes of each named parameter, where they lie: no communication, no copy
-//             full      whole parameters on every rank: gathered unit by unit; costs a copy of the model on each rank
+//             full      whole parameters on every rank: gathered unit by unit; costs a copy of the model on each rank, or on rank 0 alone
 //             local     each unit's flat parameter under stock's key, one range a rank: no communication, no copy
 //             Any number of ranks loads each kind. sharded and full have the same keys and load as one another; local needs the
 //             same wrapping.
@@ -25,10 +25,16 @@ struct WholeCopies {
     at::Tensor whole;
   };
   std::vector<Copy> copies;
-  // Gathers them. Collective: every rank calls it.
-  explicit WholeCopies(ModuleRef model);
-  // Copies this rank's part of each back into its shard, after a load has filled them.
+  // Gathers them. `rank0_only`: other ranks keep none. Collective: every rank calls it.
+  WholeCopies(ModuleRef model, bool rank0_only);
+  // Copies this rank's part of each back into its shard, after a load has filled them. Collective where rank 0 alone has them: it sends
+  // them to the others, unit by unit.
   void write_back() const;
+
+ private:
+  void send_from_rank0() const;
+  ModuleRef model_;
+  bool rank0_only_;
 };
 
 // Describes the model's memory. `whole` is used, and needed, for kind full only.

@@ -25,9 +25,9 @@ StateDict below(const StateDict& loaded, const std::string& name) {
 StatePart::StatePart(ModuleRef model) {
   // Copies of kind full live from a description until the next one, or until they were written back.
   const auto whole = std::make_shared<std::unique_ptr<WholeCopies>>();
-  describe = [model, whole](Kind kind, TensorViews& views) {
-    *whole = kind == Kind::full ? std::make_unique<WholeCopies>(model) : nullptr;
-    return model_state(model, kind, views, whole->get());
+  describe = [model, whole](const StateOptions& options, TensorViews& views) {
+    *whole = options.kind == Kind::full ? std::make_unique<WholeCopies>(model, options.rank0_only) : nullptr;
+    return model_state(model, options.kind, views, whole->get());
   };
   apply = [model, whole](const StateDict&) {
     if (*whole) (*whole)->write_back();
@@ -37,12 +37,12 @@ StatePart::StatePart(ModuleRef model) {
 }
 
 StatePart::StatePart(Optimizer& optimizer)
-    : describe([&optimizer](Kind, TensorViews& views) { return optimizer_state(optimizer, views); }),
+    : describe([&optimizer](const StateOptions&, TensorViews& views) { return optimizer_state(optimizer, views); }),
       apply([&optimizer](const StateDict& loaded) { apply_optimizer_state(optimizer, loaded); }) {}
 
 StatePart::StatePart(torch::optim::Optimizer& optimizer, ModuleRef model) {
   const auto not_begun = std::make_shared<NotBegun>();
-  describe = [&optimizer, model, not_begun](Kind, TensorViews& views) {
+  describe = [&optimizer, model, not_begun](const StateOptions&, TensorViews& views) {
     not_begun->clear();
     return torch_optimizer_state(optimizer, model, views, *not_begun);
   };
@@ -50,7 +50,7 @@ StatePart::StatePart(torch::optim::Optimizer& optimizer, ModuleRef model) {
 }
 
 StatePart::StatePart(Value& nested)
-    : describe([&nested](Kind, TensorViews&) {
+    : describe([&nested](const StateOptions&, TensorViews&) {
         StateDict state;
         for (auto& [path, value] : format::flatten(nested)) state.add(join(path), std::move(value), path);
         return state;
@@ -62,13 +62,16 @@ StatePart::StatePart(Value& nested)
       }) {}
 
 State::State(std::vector<std::pair<std::string, StatePart>> parts, const StateOptions& options)
-    : parts_(std::move(parts)), options_(options) {}
+    : parts_(std::move(parts)), options_(options) {
+  if (options.rank0_only && options.kind != Kind::full)
+    throw Error({.code = Code::invalid_argument, .what = "a state of rank 0 only is of kind full"});
+}
 
 StateDict State::state_dict() {
   StateDict all;
   views_ = TensorViews();
   for (const auto& [name, part] : parts_) {
-    StateDict inner = part.describe(options_.kind, views_);
+    StateDict inner = part.describe(options_, views_);
     if (!name.empty()) {
       all.add_all(name, std::move(inner));
       continue;

@@ -21,6 +21,12 @@
 
 namespace tessera {
 
+struct StateOptions {
+  Kind kind = Kind::sharded;
+  // Of kind full: rank 0 alone holds, saves and loads whole parameters, and sends each rank its part after a load. Others have the rest.
+  bool rank0_only = false;
+};
+
 // One thing in a state: how to describe it and how it takes a loaded state over.
 class StatePart {
  public:
@@ -33,15 +39,11 @@ class StatePart {
   StatePart(Holder& model) : StatePart(ModuleRef(model)) {}
   template <Stateful T>
   StatePart(T& object)
-      : describe([&object](Kind, TensorViews&) -> StateDict { return object.state_dict(); }),
+      : describe([&object](const StateOptions&, TensorViews&) -> StateDict { return object.state_dict(); }),
         apply([&object](const StateDict& loaded) { object.load_state_dict(loaded); }) {}
 
-  std::function<StateDict(Kind, TensorViews&)> describe;
+  std::function<StateDict(const StateOptions&, TensorViews&)> describe;
   std::function<void(const StateDict&)> apply;
-};
-
-struct StateOptions {
-  Kind kind = Kind::sharded;
 };
 
 class State {

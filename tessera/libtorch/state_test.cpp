@@ -2,6 +2,7 @@
 #include "tessera/libtorch/state.h"
 
 #include <ATen/Context.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/rand.h>
@@ -14,6 +15,7 @@
 #include <torch/optim/lbfgs.h>
 #include <torch/optim/sgd.h>
 
+#include "tessera/checkpoint/checkpoint.h"
 #include "tessera/checkpoint/load.h"
 #include "tessera/checkpoint/save.h"
 #include "tessera/fsdp/fsdp.h"
@@ -213,6 +215,94 @@ TEST(State, ARandomStreamGoesOnOnItsRankAndStartsAfreshOnOtherRanks) {
   });
   EXPECT_NE(fresh[0], fresh[1]);
   EXPECT_NE(fresh[1], fresh[2]);
+}
+
+// How a job may be set up: every pair saves one for the other.
+struct JobSetup {
+  const char* name;
+  int ranks;
+  FsdpOptions options;
+  StateOptions state = {};
+};
+
+std::vector<JobSetup> setups() {
+  const FsdpOptions whole = {.seed = 1, .strategy = Strategy::no_shard};
+  const FsdpOptions hybrid = {.seed = 1, .strategy = Strategy::hybrid_shard, .shards = 2};
+  const FsdpOptions mixed = {.seed = 1,
+                             .mixed_precision = {.param_dtype = at::kBFloat16, .output_dtype = at::kFloat, .buffer_dtype = at::kBFloat16}};
+  FsdpOptions hybrid_mixed = hybrid;
+  hybrid_mixed.mixed_precision = mixed.mixed_precision;
+  return {{"one process", 1, {.seed = 1}},
+          {"sharded by 3", 3, {.seed = 1}},
+          {"whole on 2", 2, whole},
+          {"hybrid 2 by 2", 4, hybrid},
+          {"hybrid 3 by 2, full", 6, hybrid, {.kind = Kind::full}},
+          {"bfloat16 on 2", 2, mixed},
+          {"hybrid in bfloat16", 4, hybrid_mixed},
+          {"full, rank 0 only", 3, {.seed = 1}, {.kind = Kind::full, .rank0_only = true}},
+          {"full, rank 0 only, hybrid", 4, hybrid, {.kind = Kind::full, .rank0_only = true}}};
+}
+
+TEST(State, GoesBetweenStrategiesPrecisionsAndRanksBitForBit) {
+  for (const JobSetup& from : setups()) {
+    const auto storage = std::make_shared<MemoryStorage>();
+    std::map<std::string, std::vector<float>> expected;
+    const auto moments_of = [](const Optimizer& optimizer) {
+      std::map<std::string, float> sums;
+      for (const ParameterState& held : optimizer.state()) {
+        for (const NamedState& named : held.state) sums[held.parameter.name + "." + named.name] = named.tensor.sum().item<float>();
+      }
+      return sums;
+    };
+    run_ranks(from.ranks, [&](Job& job) {
+      auto model = fsdp(job, [] { return Net(); }, from.options);
+      AdamW optimizer(model, {.lr = 0.05});
+      for (int i = 0; i < 2; ++i) {
+        model(at::arange(20, at::kFloat).sin().view({4, 5})).square().sum().backward();
+        optimizer.step();
+        optimizer.zero_grad();
+      }
+      State all = state({{"model", model}, {"optim", optimizer}}, from.state);
+      save_to(job, *storage, all);
+      auto saved = whole(model);
+      if (job.rank() == 0) expected = std::move(saved);
+    });
+    const auto head = Checkpoint::open(storage, "c");
+    for (const auto& [key, entry] : head.manifest().entries) {
+      if (const auto* tensor = std::get_if<TensorEntry>(&entry.is); tensor && (key.ends_with("weight") || key.ends_with("running_var")))
+        EXPECT_EQ(tensor->dtype, DType::float32) << from.name << ": " << key;
+    }
+    for (const JobSetup& into : setups()) {
+      run_ranks(into.ranks, [&](Job& job) {
+        FsdpOptions options = into.options;
+        options.seed = 2;
+        auto model = fsdp(job, [] { return Net(); }, options);
+        AdamW optimizer(model, {.lr = 0.05});
+        State all = state({{"model", model}, {"optim", optimizer}}, into.state);
+        load_from(job, *storage, all);
+        auto loaded = whole(model);
+        if (options.mixed_precision.buffer_dtype) {
+          for (const char* buffer : {"norm.running_mean", "norm.running_var"}) {
+            EXPECT_NEAR(loaded.at(buffer)[0], expected.at(buffer)[0], 0.01);
+            loaded[buffer] = expected.at(buffer);  // but for what bfloat16 cannot hold
+          }
+        }
+        EXPECT_EQ(loaded, expected) << from.name << " to " << into.name;
+        if (into.ranks != 1) return;
+        const auto sums = moments_of(optimizer);
+        EXPECT_GT(sums.size(), 4);
+        EXPECT_EQ(sums.at("first.weight.step"), 2);
+        EXPECT_NE(sums.at("first.weight.exp_avg"), 0);
+      });
+    }
+  }
+}
+
+TEST(State, OfRank0OnlyIsOfKindFull) {
+  run_ranks(1, [](Job& job) {
+    auto model = fsdp(job, [] { return Net(); }, {.seed = 1});
+    EXPECT_EQ(capture([&] { state({{"model", model}}, {.rank0_only = true}); }).fault.code, Code::invalid_argument);
+  });
 }
 
 }  // namespace

@@ -35,15 +35,15 @@ DType dtype_of(const at::Tensor& tensor) {
   }
 }
 
-View TensorViews::view(const at::Tensor& tensor) {
+View TensorViews::view(const at::Tensor& tensor, std::optional<at::ScalarType> as) {
   if (tensor.layout() != at::kStrided || tensor.is_conj() || tensor.is_neg()) {
     throw Error({.code = Code::unsupported,
                  .what = "a tensor that is sparse, or a lazy conjugate or negative",
                  .hint = "make it plain first: to_dense(), resolve_conj(), resolve_neg()"});
   }
   at::Tensor host = tensor.detach();
-  if (!host.device().is_cpu()) {
-    host = host.to(at::kCPU);
+  if (!host.device().is_cpu() || (as && *as != host.scalar_type())) {
+    host = host.to(at::kCPU, as.value_or(host.scalar_type()));
     staged_.emplace_back(tensor.detach(), host);
   }
   const auto owner = std::make_shared<at::Tensor>(host);

@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -13,15 +14,15 @@ namespace tessera {
 
 DType dtype_of(const at::Tensor& tensor);
 
-// Views of tensors, whose memory they keep alive. What is not in host memory is copied there; after a load, write_back() brings the
-// copies home.
+// Views of tensors, whose memory they keep alive. What is not in host memory, or is wanted in another dtype, is copied there; after a load,
+// write_back() brings the copies home.
 class TensorViews {
  public:
-  View view(const at::Tensor& tensor);
+  View view(const at::Tensor& tensor, std::optional<at::ScalarType> as = {});
   void write_back() const;
 
  private:
-  std::vector<std::pair<at::Tensor, at::Tensor>> staged_;  // device, host
+  std::vector<std::pair<at::Tensor, at::Tensor>> staged_;  // as it is, as it is seen
 };
 
 }  // namespace tessera
