@@ -1,11 +1,11 @@
 #include "tessera/fsdp/stretch.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/TensorIterator.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 
 #include <algorithm>
-
-#include "tessera/base/parallel.h"
 
 namespace tessera {
 
@@ -18,15 +18,24 @@ Stretch Stretch::narrow(int64_t begin, int64_t count) const {
 
 void for_each_block(const Stretch& all, int64_t numel, const std::function<void(const Stretch&)>& work) {
   if (!all.in_a_row) return work(all);
-  // What a thread costs to start is little beside this many elements. (at::parallel_for is serial in code built without OpenMP.)
-  constexpr int64_t worth_a_thread = int64_t{1} << 18;
   const int64_t total = all.parameter.numel();
-  const int64_t threads = std::clamp<int64_t>(total / worth_a_thread, 1, at::get_num_threads());
-  in_parallel(static_cast<size_t>((total + numel - 1) / numel), static_cast<int>(threads), [&](size_t block) {
-    const at::NoGradGuard no_grad;
-    const int64_t begin = static_cast<int64_t>(block) * numel;
-    work(all.narrow(begin, std::min(numel, total - begin)));
-  });
+  // ATen's threads, by way of an iterator over one byte a block: at::parallel_for is serial in code that is built without OpenMP.
+  at::Tensor blocks = at::empty({(total + numel - 1) / numel}, at::kByte);
+  const char* const first = static_cast<const char*>(blocks.const_data_ptr());
+  at::TensorIterator each = at::TensorIterator::nullary_op(blocks);
+  const auto loop = [&](char** bytes, const int64_t*, int64_t count, int64_t /*rows: one*/) {
+    const at::NoGradGuard no_grad;  // of the pool's thread
+    for (int64_t block = bytes[0] - first; count > 0; ++block, --count) {
+      work(all.narrow(block * numel, std::min(numel, total - block * numel)));
+    }
+  };
+  each.for_each(loop, /*grain_size=*/1);
+}
+
+int64_t one_per_thread(const Stretch& all) {
+  constexpr int64_t least = int64_t{1} << 15;  // as ATen's own operations have it
+  const int64_t threads = at::get_num_threads();
+  return std::max(least, (all.parameter.numel() + threads - 1) / threads);
 }
 
 }  // namespace tessera

@@ -18,8 +18,10 @@ struct Stretch {
   Stretch narrow(int64_t begin, int64_t count) const;
 };
 
-// Runs `work` on pieces of at most `numel` elements, on as many threads as ATen may use where that pays; or once, on what is not in a row.
-// Autograd is off in it.
+// Runs `work` on pieces of at most `numel` elements, on ATen's threads; or once, on what is not in a row. Autograd is off in it.
 void for_each_block(const Stretch& all, int64_t numel, const std::function<void(const Stretch&)>& work);
+
+// The size of the pieces where each thread has one, and none so little that it is not worth a thread.
+int64_t one_per_thread(const Stretch& all);
 
 }  // namespace tessera

@@ -55,7 +55,7 @@ void update_fused(const AdagradStep& step, const Stretch& at);
 template <class Step>
 void update(const Step& step, const Stretch& all, bool fused) {
   if (fused && all.in_a_row) return update_fused(step, all);
-  if (goes_in_one_pass(all)) return for_each_block(all, int64_t{1} << 18, [&](const Stretch& at) { update_in_one_pass(step, at); });
+  if (goes_in_one_pass(all)) return for_each_block(all, one_per_thread(all), [&](const Stretch& at) { update_in_one_pass(step, at); });
   // So small that what the operations of a step touch stays in the cache, and that ATen splits none again.
   for_each_block(all, int64_t{1} << 15, [&](const Stretch& at) { update_by_operations(step, at); });
 }

@@ -31,20 +31,32 @@ template <class Element>
   for (int64_t i = begin; i < end; ++i) element(i);
 }
 
-// first(i) for some elements, ATen's roots of what it left in `squares`, second(i, root) for the same elements; and then the next. They are
-// few enough to stay in the cache meanwhile.
+// For every element first(i), which leaves a number in `squares`, and then second(i, its root). Roots are taken of a block at a time, and
+// one block's second shares a loop with the next one's first: that one waits for memory, this one for divisions.
 template <class T, class First, class Second>
 void around_roots(const at::Tensor& squares, const First& first, const Second& second) {
-  constexpr int64_t block = int64_t{1} << 14;
-  const at::Tensor roots = at::empty({std::min(block, squares.numel())}, squares.options());
+  constexpr int64_t block = (int64_t{1} << 17) / sizeof(T);  // what two of them touch stays in the cache
+  const int64_t numel = squares.numel();
+  at::Tensor roots = at::empty({block}, squares.options());
   const T* root = roots.const_data_ptr<T>();
-  for (int64_t begin = 0; begin < squares.numel(); begin += block) {
-    const int64_t count = std::min(block, squares.numel() - begin);
-    for_each_element(first, begin, begin + count);
-    at::Tensor some = roots.narrow(0, 0, count);
+  for (int64_t begin = 0; begin < numel; begin += block) {
+    const int64_t count = std::min(block, numel - begin);
+    const auto finish = [=](int64_t i) __attribute__((always_inline)) { second(begin - block + i, root[i]); };
+    const auto both = [=](int64_t i) __attribute__((always_inline)) {
+      finish(i);
+      first(begin + i);
+    };
+    if (begin == 0) {
+      for_each_element(first, 0, count);
+    } else {
+      for_each_element(both, 0, count);
+      for_each_element(finish, count, block);
+    }
+    at::Tensor some = count == block ? roots : roots.narrow(0, 0, count);
     at::sqrt_out(some, squares.narrow(0, begin, count));
-    for_each_element([=](int64_t i) __attribute__((always_inline)) { second(i, root[i - begin]); }, begin, begin + count);
   }
+  const int64_t last = (numel - 1) / block * block;
+  for_each_element([=](int64_t i) __attribute__((always_inline)) { second(i, root[i - last]); }, last, numel);
 }
 
 // The pointer to an optional moment's elements.

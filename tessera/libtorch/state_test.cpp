@@ -19,6 +19,9 @@
 #include "tessera/checkpoint/load.h"
 #include "tessera/checkpoint/save.h"
 #include "tessera/fsdp/fsdp.h"
+#include "tessera/fsdp/grad_scaler.h"
+#include "tessera/fsdp/lr_schedule.h"
+#include "tessera/fsdp/optim.h"
 #include "tessera/fsdp/summon.h"
 #include "tessera/fsdp/wrap.h"
 #include "tessera/libtorch/random_state.h"
@@ -103,9 +106,10 @@ TEST(State, OurOptimizersGoOnWhereTheyStoppedOnAnyRanks) {
   for (const int ranks : {1, 2, 3}) {
     resumes(
         ranks, [](auto& model) { return AdamW(model, {.lr = 0.05}); }, [](Optimizer& optimizer, auto&) { return StatePart(optimizer); });
-    resumes(
-        ranks, [](auto& model) { return SGD(model, {.lr = 0.05, .momentum = 0.9}); },
-        [](Optimizer& optimizer, auto&) { return StatePart(optimizer); });
+    const auto part = [](Optimizer& optimizer, auto&) { return StatePart(optimizer); };
+    resumes(ranks, [](auto& model) { return SGD(model, {.lr = 0.05, .momentum = 0.9}); }, part);
+    resumes(ranks, [](auto& model) { return Adam(model, {.lr = 0.05, .weight_decay = 0.1, .amsgrad = true}); }, part);
+    resumes(ranks, [](auto& model) { return Adagrad(model, {.lr = 0.05, .lr_decay = 0.1, .initial_accumulator_value = 0.5}); }, part);
   }
 }
 
@@ -116,6 +120,39 @@ TEST(State, ElementwiseTorchOptimizersGoOnWhereTheyStoppedOnAnyRanks) {
         ranks, [](auto& model) { return torch::optim::AdamW(model->parameters(), torch::optim::AdamWOptions(0.05).amsgrad(true)); }, part);
     resumes(ranks, [](auto& model) { return torch::optim::SGD(model->parameters(), torch::optim::SGDOptions(0.05).momentum(0.9)); }, part);
   }
+}
+
+TEST(State, SchedulesAndScalersGoOnWhereTheyStopped) {
+  MemoryStorage storage;
+  const LrCurve curve = warmup_cosine({.warmup = 2, .total = 20});
+  run_ranks(2, [&](Job& job) {
+    auto model = fsdp(job, [] { return Net(); }, {.seed = 1});
+    AdamW optimizer(model, {.lr = 0.05});
+    LrSchedule schedule(optimizer, curve);
+    GradScaler scaler(job, {.init_scale = 64, .growth_interval = 2});
+    for (int i = 0; i < 5; ++i) {
+      scaler.scale(model(at::ones({4, 5})).square().sum()).backward();
+      scaler.step(optimizer);
+      scaler.update();
+      schedule.step();
+      optimizer.zero_grad();
+    }
+    State all = state({{"model", model}, {"optim", optimizer}, {"schedule", schedule}, {"scaler", scaler}});
+    save_to(job, storage, all);
+  });
+  run_ranks(3, [&](Job& job) {
+    auto model = fsdp(job, [] { return Net(); }, {.seed = 2});
+    AdamW optimizer(model, {.lr = 0.9});
+    LrSchedule schedule(optimizer, curve);
+    GradScaler scaler(job);
+    State all = state({{"model", model}, {"optim", optimizer}, {"schedule", schedule}, {"scaler", scaler}});
+    load_from(job, storage, all);
+    EXPECT_EQ(schedule.last_epoch(), 5);
+    EXPECT_EQ(*find_option(optimizer.groups()[0].options, "initial_lr"), Value(0.05));
+    EXPECT_EQ(*find_option(optimizer.groups()[0].options, "lr"), Value(0.05 * curve(5)));
+    EXPECT_EQ(scaler.get_scale(), 256);
+    EXPECT_EQ(*scaler.state_dict().object("_growth_tracker"), Value(1));
+  });
 }
 
 TEST(State, TorchOptimizersHaveTheKeysOfStock) {

@@ -25,6 +25,10 @@ def cases():
     yield "ours_gpt_adamw", ["ours", "--model", "gpt", "--optim", "--steps", "3"], [
         ("plain", ["stock", "--wrap", "plain"]), ("fsdp1", ["stock", "--wrap", "fsdp1"]), ("fsdp2", ["stock", "--wrap", "fsdp2"]),
         ("torch_save", ["stock", "--wrap", "torch_save"])]
+    for rule in ("adam", "sgd", "adagrad"):
+        yield f"ours_gpt_{rule}", ["ours", "--model", "gpt", "--optim", "--rule", rule, "--steps", "3"], [
+            ("plain", ["stock", "--wrap", "plain"]), ("fsdp2", ["stock", "--wrap", "fsdp2"])]
+        yield f"fsdp2_gpt_{rule}", ["stock", "--wrap", "fsdp2", "--optim", "--rule", rule, "--model", "gpt"], [("on_3", ["ours", "--ranks", "3"])]
     yield "ours_skip_local", ["ours", "--kind", "local"], [("fsdp1_no_grad", ["stock", "--wrap", "fsdp1"])]
     yield "ours_skip_local_element", ["ours", "--kind", "local", "--alignment-bytes", "1"], [("fsdp1", ["stock", "--wrap", "fsdp1", "--element"])]
     for kind in ("sharded", "full", "local"):
@@ -37,7 +41,7 @@ def cases():
 
 def command(words, verb, directory, values, seed_rank, shared):
     who, *rest = words
-    for option in ("--model", "--kind"):
+    for option in ("--model", "--kind", "--rule"):
         if option in shared and option not in rest:
             rest += [option, shared[shared.index(option) + 1]]
     if "--optim" in shared and "--optim" not in rest:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Stock PyTorch's side of the interchange, on the models of tests/seed/seed_model.h.
 
-  stock.py save DIRECTORY VALUES --model skip --wrap fsdp1|fsdp2 --kind sharded|full|local [--optim] [--ranks 2]
+  stock.py save DIRECTORY VALUES --model skip --wrap fsdp1|fsdp2 --kind sharded|full|local [--optim] [--rule adamw] [--ranks 2]
       saves with stock, two processes over Gloo; VALUES gets the whole tensors (index.json and one file of bytes a key)
-  stock.py load DIRECTORY VALUES --model … --wrap plain|fsdp1|fsdp2|torch_save --kind … [--optim] [--ranks 2]
+  stock.py load DIRECTORY VALUES --model … --wrap plain|fsdp1|fsdp2|torch_save --kind … [--optim] [--rule adamw] [--ranks 2]
                 [--element]  (units aligned to one element: no torch.no_grad() needed to load LOCAL)
       loads what tessera saved, into a model of other values, and compares every tensor of VALUES bit for bit
 """
@@ -106,6 +106,15 @@ class Flat(nn.Module):
 MODELS = {"skip": SkipModel, "uneven": UnevenModel, "gpt": Gpt, "flat59": lambda wrap: Flat((5, 7), (3, 5), (9,)), "flat2": lambda wrap: Flat((2,))}
 
 
+# As tests/seed/seed_model.cpp builds them.
+OPTIMIZERS = {
+    "adamw": lambda groups: torch.optim.AdamW(groups, lr=1e-2),
+    "adam": lambda groups: torch.optim.Adam(groups, lr=1e-2, weight_decay=0.1, amsgrad=True),
+    "sgd": lambda groups: torch.optim.SGD(groups, lr=1e-2, momentum=0.9, weight_decay=0.1, nesterov=True),
+    "adagrad": lambda groups: torch.optim.Adagrad(groups, lr=1e-2, initial_accumulator_value=0.5),
+}
+
+
 def build(args, seed, ranks):
     torch.manual_seed(seed)
     cpu = torch.device("cpu")
@@ -124,7 +133,7 @@ def build(args, seed, ranks):
         groups = [p for _, p in clean]
         if args.model == "gpt":
             groups = [{"params": [p for n, p in clean if not decays(n)], "weight_decay": 0.0}, {"params": [p for n, p in clean if decays(n)]}]
-        optim = torch.optim.AdamW(groups, lr=1e-2)
+        optim = OPTIMIZERS[args.rule](groups)
     return model, optim
 
 
@@ -254,6 +263,7 @@ def main():
     parser.add_argument("--wrap", choices=["plain", "fsdp1", "fsdp2", "torch_save"], default="fsdp1")
     parser.add_argument("--kind", choices=list(KINDS), default="sharded")
     parser.add_argument("--optim", action="store_true")
+    parser.add_argument("--rule", choices=list(OPTIMIZERS), default="adamw", help="of the optimizer")
     parser.add_argument("--element", action="store_true")
     parser.add_argument("--ranks", type=int, default=2)
     args = parser.parse_args()

@@ -121,16 +121,25 @@ std::vector<std::byte> whole_state(const Job& job, const NamedParameter& paramet
   return bytes_of(bits);
 }
 
+// As stock.py builds them: with two groups, where the model has parameters that do not decay.
+std::unique_ptr<Optimizer> optimizer(const std::string& rule, ModuleRef model, bool grouped) {
+  const auto made = [&]<class Kind, class Options>(Options options) -> std::unique_ptr<Optimizer> {
+    if (grouped) options.groups = {{.params = [](std::string_view name) { return !decays(name); }, .weight_decay = 0.0}};
+    return std::make_unique<Kind>(model, options);
+  };
+  if (rule == "adam") return made.template operator()<Adam>(AdamOptions{.lr = 1e-2, .weight_decay = 0.1, .amsgrad = true});
+  if (rule == "sgd") return made.template operator()<SGD>(SGDOptions{.lr = 1e-2, .momentum = 0.9, .weight_decay = 0.1, .nesterov = true});
+  if (rule == "adagrad") return made.template operator()<Adagrad>(AdagradOptions{.lr = 1e-2, .initial_accumulator_value = 0.5});
+  return made.template operator()<AdamW>(AdamWOptions{.lr = 1e-2});
+}
+
 template <class M>
 class Sharded final : public SeedModel {
  public:
   template <class... Config>
   Sharded(const Job& job, const SeedOptions& options, const Config&... config)
       : job_(job), model_(fsdp(job, [&] { return M(config...); }, {.seed = options.seed, .alignment_bytes = options.alignment_bytes})) {
-    const auto does_not_decay = [](std::string_view name) { return !decays(name); };
-    if (options.optim && std::is_same_v<M, Gpt>)
-      optim_.emplace(model_, AdamWOptions{.lr = 1e-2, .groups = {{.params = does_not_decay, .weight_decay = 0.0}}});
-    else if (options.optim) optim_.emplace(model_, AdamWOptions{.lr = 1e-2});
+    if (options.optim) optim_ = optimizer(options.rule, model_, std::is_same_v<M, Gpt>);
   }
 
   State state(Kind kind) override {
@@ -157,7 +166,7 @@ class Sharded final : public SeedModel {
   void train(int steps) override {
     for (int i = 0; i < steps; ++i) {
       loss_of(model_).backward();
-      optim_.value().step();
+      optim_->step();
       optim_->zero_grad();
     }
   }
@@ -165,7 +174,7 @@ class Sharded final : public SeedModel {
  private:
   const Job job_;
   Wrapped<typename M::Impl> model_;
-  std::optional<AdamW> optim_;
+  std::unique_ptr<Optimizer> optim_;
 };
 
 }  // namespace

@@ -18,7 +18,8 @@ namespace tessera {
 struct SeedOptions {
   uint64_t seed = 100;
   int64_t alignment_bytes = 16;  // as in FsdpOptions
-  bool optim = false;            // with AdamW: keys are then model.… and optim.…
+  bool optim = false;            // with an optimizer: keys are then model.… and optim.…
+  std::string rule = "adamw";    // which: adamw, adam, sgd, adagrad
 };
 
 class SeedModel {

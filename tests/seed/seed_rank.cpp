@@ -105,6 +105,7 @@ int main(int argc, char** argv) {
   app.add_option("--seed", options.seed.seed);
   app.add_option("--alignment-bytes", options.seed.alignment_bytes);
   app.add_flag("--optim", options.seed.optim);
+  app.add_option("--rule", options.seed.rule, "of the optimizer: adamw, adam, sgd, adagrad");
   app.add_option("--steps", options.steps);
   app.add_option("--ranks", options.ranks);
   CLI11_PARSE(app, argc, argv);

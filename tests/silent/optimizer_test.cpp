@@ -57,6 +57,8 @@ const std::vector<std::pair<const char*, Make>> all_optimizers = {
     {"AdamW", [](Model& model) { return ours(model, std::make_shared<AdamW>(model, AdamWOptions{.lr = 0.05})); }},
     {"SGD",
      [](Model& model) { return ours(model, std::make_shared<SGD>(model, SGDOptions{.lr = 0.05, .momentum = 0.9, .dampening = 0.5})); }},
+    {"Adam", [](Model& model) { return ours(model, std::make_shared<Adam>(model, AdamOptions{.lr = 0.05, .amsgrad = true})); }},
+    {"Adagrad", [](Model& model) { return ours(model, std::make_shared<Adagrad>(model, AdagradOptions{.lr = 0.05, .lr_decay = 0.1})); }},
     {"torch::optim::AdamW",
      [](Model& model) {
        return torchs(model, std::make_shared<torch::optim::AdamW>(model->parameters(), torch::optim::AdamWOptions(0.05)));
