@@ -8,6 +8,7 @@
   2. 2 ranks resume from the latest step. Inside the write phase of a save all ranks are killed: nothing of that step may be visible.
   3. 3 ranks resume from the latest valid step and train to the end.
   4. Stock PyTorch loads the last step, every tensor of it, and compares it bit for bit with what tessera reads.
+The losses of all runs are drawn, with marks where they resumed, into BUILD/demo-loss.svg.
 Exit code 0 if all of this held. --seed chooses the moments.
 """
 import argparse
@@ -21,6 +22,7 @@ import signal
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 STEPS = 60
@@ -37,6 +39,7 @@ class Run:
     """One launch of gpt_train: its lines as they come, its ranks' process ids, its end."""
 
     def __init__(self, build, ranks, root, *more):
+        more = ["--curve", curve_of(build), *more]
         command = [build / "tests/support/launch/tessera-launch", "--ranks", str(ranks), "--deadline", str(DEADLINE_S), "--",
                    build / "examples/gpt/gpt_train", "--dir", root, "--steps", str(STEPS), "--save-every", str(SAVE_EVERY), *MODEL, *more]
         self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -67,6 +70,18 @@ class Run:
     def check(self, condition, what):
         if not condition:
             raise Failed(what + "; the run's last lines:\n  " + "\n  ".join(self.text[-15:]))
+
+
+def curve_of(build):
+    return build / "demo-loss.svg"
+
+
+def check_curve(build, runs):
+    """A line for each run, a mark for each resume and one for the change from 2 ranks to 3."""
+    tree = ElementTree.parse(curve_of(build))
+    found = {kind: len(tree.findall(f".//*[@class='{kind}']")) for kind in ("run", "resume", "ranks")}
+    if found != {"run": runs, "resume": runs - 1, "ranks": 1}:
+        raise Failed(f"the curve of {runs} runs has {found}")
 
 
 def steps_in(root):
@@ -170,8 +185,11 @@ def demo(build, root, seed):
     run.check(apart < 1e-4, f"the losses of 3 ranks differ from those of 2 by {apart}")
     curve.update(final)
     rows.append((f"3 ranks, resumed from step {latest}", f"trained to step {STEPS}, loss {final[STEPS]:.4f} (step 1: {curve[1]:.4f})"))
+    runs = len(rows)
     if overlap:
         rows.append((f"steps {min(overlap)}-{max(overlap)} by 2 and again by 3 ranks", f"losses equal to {apart:.1e} relative"))
+    check_curve(build, runs)
+    rows.append((f"the losses of all {runs} runs, drawn", os.path.relpath(curve_of(build))))
     tensors = compare_with_stock(build, Path(root) / f"step-{STEPS:08d}")
     rows.append(("stock PyTorch loads the last step", f"{tensors} tensors, equal bit for bit"))
     return rows
