@@ -5,48 +5,16 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/zeros.h>
-#include <torch/nn/modules/linear.h>
 
 #include "examples/gpt/gpt.h"
 #include "tessera/fsdp/fsdp.h"
 #include "tessera/fsdp/summon.h"
 #include "tessera/fsdp/traversal.h"
 #include "tessera/fsdp/wrap.h"
+#include "tests/seed/skip_model.h"
 
 namespace tessera {
 namespace {
-
-using torch::nn::Linear;
-using torch::nn::LinearOptions;
-
-Linear square() { return Linear(LinearOptions(10, 10).bias(false)); }
-
-// The model of PyTorch's FSDP checkpoint test, under its names.
-struct SkipModuleImpl : torch::nn::Module {
-  SkipModuleImpl() : lin(register_module("lin", square())) {}
-  at::Tensor forward(const at::Tensor& x) { return lin(x); }
-  Linear lin;
-};
-TORCH_MODULE(SkipModule);
-
-struct NestedLinearImpl : torch::nn::Module {
-  NestedLinearImpl() : nested_linear(register_module("nested_linear", wrap(square()))) {}
-  at::Tensor forward(const at::Tensor& x) { return nested_linear(x); }
-  Wrapped<torch::nn::LinearImpl> nested_linear;
-};
-TORCH_MODULE(NestedLinear);
-
-struct SkipModelImpl : torch::nn::Module {
-  SkipModelImpl()
-      : linear(register_module("linear", square())),
-        linear_skip(register_module("linear_skip", SkipModule())),
-        nested_linear(register_module("nested_linear", wrap(NestedLinear()))) {}
-  at::Tensor forward(const at::Tensor& x) { return linear_skip(nested_linear(linear(x))); }
-  Linear linear;
-  SkipModule linear_skip;
-  Wrapped<NestedLinearImpl> nested_linear;
-};
-TORCH_MODULE(SkipModel);
 
 struct DotImpl : torch::nn::Module {
   DotImpl() : dot(register_parameter("dot", at::rand({1}))) {}
