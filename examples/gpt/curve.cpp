@@ -94,7 +94,7 @@ class Picture {
     out_ << "\"/>\n";
   }
   void mark(const CurvePoint& before, const CurvePoint& after) {
-    const double x = x_(static_cast<double>(after.step) - 0.5), y = top + 14 * (after.run % 4 + 1);
+    const double x = x_(static_cast<double>(after.step) - 0.5), y = top + 14 + 28 * (after.run % 4);  // labels do not cover each other
     out_ << "<g class=\"resume\" data-step=\"" << after.step - 1 << "\">\n";
     stroke(x, top, x, height - bottom, "stroke=\"#555\" stroke-dasharray=\"4 3\"");
     text(x + 4, y, "start", "resumed from step " + std::to_string(after.step - 1));

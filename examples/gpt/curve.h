@@ -1,6 +1,7 @@
 // examples/gpt/curve.h: the losses of a training over all its runs, as lines of a file and as a picture.
-// Files       FILE.csv has a line a step, written as the step is made: a run that is killed loses none. A line that was cut short is passed
-//             over. FILE.svg is drawn from it.
+// Files       FILE.csv has a line a step, written as the step is made: a run that is killed loses none. A line that was cut short is
+// skipped.
+//             FILE.svg is drawn from it.
 // Picture     A line for each run, coloured by its number of ranks; a mark where a run resumed, and another where that number changed.
 // Errors      Throws Error(io, …) where a file cannot be written.
 #pragma once

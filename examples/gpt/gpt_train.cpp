@@ -14,6 +14,7 @@
 #include "examples/gpt/train_step.h"
 #include "tessera/checkpoint/stop_signal.h"
 #include "tessera/checkpoint/trace_file.h"
+#include "tessera/comm/on_every_rank.h"
 #include "tessera/fsdp/clip_grad_norm.h"
 #include "tessera/fsdp/fsdp.h"
 #include "tessera/fsdp/unit_list.h"
@@ -52,7 +53,9 @@ void train(const Job& job, const Options& options, const tessera::StopSignal& st
   if (!options.dir.empty()) saver.emplace(job, options);
   Step step{.number = options.resume ? saver->resume(state) : 0};
   std::optional<Curve> curve;
-  if (speaks && !options.curve.empty()) curve.emplace(options.curve, /*go_on=*/step.number > 0);
+  tessera::on_every_rank(job.comm(), tessera::Phase::start, [&] {
+    if (speaks && !options.curve.empty()) curve.emplace(options.curve, /*go_on=*/step.number > 0);
+  });
 
   bool told_to_go = false;
   while (step.number < options.steps && !told_to_go) {

@@ -167,7 +167,10 @@ def cases(args, scratch):
     def step_exists_already():
         return same_error(args, 2, [args.train, *SMALL, "--dir", root, "--save-every", "2", "--steps", "2"], "step-00000002", "there already")
 
-    for case in (directory_is_a_file, wrong_shape, missing_key, other_kind, wrong_dtype, unreadable_file, flipped_bit, read_only_on_one_rank, killed_rank, step_exists_already):
+    def curve_in_no_directory():
+        return same_error(args, 3, [args.train, *SMALL, "--steps", "2", "--curve", f"{scratch}/none/loss.svg"], "write the curve", "loss.csv")
+
+    for case in (curve_in_no_directory, directory_is_a_file, wrong_shape, missing_key, other_kind, wrong_dtype, unreadable_file, flipped_bit, read_only_on_one_rank, killed_rank, step_exists_already):
         yield case.__name__, case
         if digest(root) != before and case is not killed_rank:
             raise Wrong(f"{case.__name__} changed earlier steps")
