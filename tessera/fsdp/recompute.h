@@ -65,31 +65,27 @@ void visit_own_tensors(T& value, Visit visit) {
 template <class Forward, class... A>
   requires can_recompute<Forward, A...>
 auto recompute(const Forward& forward, A&&... arguments) {
-  std::tuple<std::decay_t<A>...> kept(arguments...);
-  std::vector<at::Tensor> inputs;
-  const auto each_kept = [](auto& tuple, auto visit) {
+  using Arguments = std::tuple<std::decay_t<A>...>;
+  const auto visit_all = [](Arguments& tuple, auto visit) {
     std::apply([&](auto&... value) { (visit_own_tensors(value, visit), ...); }, tuple);
   };
-  // Autograd keeps them.
-  each_kept(kept, [&](at::Tensor& tensor) { inputs.push_back(std::exchange(tensor, at::Tensor())); });
+  Arguments given(arguments...);
+  Arguments kept = given;
+  std::vector<at::Tensor> inputs;  // taken out of what is kept: autograd keeps them
+  visit_all(kept, [&](at::Tensor& tensor) { inputs.push_back(std::exchange(tensor, at::Tensor())); });
+  const auto run = [forward](Arguments& with) { return std::apply([&](auto&... value) { return forward(value...); }, with); };
   Recomputation recomputation;
   auto result = [&] {
     const WithoutGraph without_graph;
-    return std::apply([&](auto&... value) { return forward(value...); },
-                      [&]() -> auto& {
-                        auto next = inputs.begin();
-                        each_kept(kept, [&](at::Tensor& tensor) { tensor = *next++; });
-                        return kept;
-                      }());
+    return run(given);
   }();
-  each_kept(kept, [](at::Tensor& tensor) { tensor.reset(); });
   std::vector<at::Tensor> outputs;
   visit_own_tensors(result, [&](at::Tensor& tensor) { outputs.push_back(tensor); });
-  outputs = recomputation.record(inputs, outputs, [forward, kept, each_kept](const std::vector<at::Tensor>& given) {
-    auto again = kept;
-    auto next = given.begin();
-    each_kept(again, [&](at::Tensor& tensor) { tensor = *next++; });
-    auto repeated = std::apply([&](auto&... value) { return forward(value...); }, again);
+  outputs = recomputation.record(inputs, outputs, [run, kept, visit_all](const std::vector<at::Tensor>& with) {
+    Arguments again = kept;
+    auto next = with.begin();
+    visit_all(again, [&](at::Tensor& tensor) { tensor = *next++; });
+    auto repeated = run(again);
     std::vector<at::Tensor> made;
     visit_own_tensors(repeated, [&](at::Tensor& tensor) { made.push_back(tensor); });
     return made;
