@@ -19,7 +19,7 @@ import targets
 HERE = Path(__file__).resolve().parent
 FIELDS = {"metric": str, "unit": str, "ours": (float, int, type(None)), "peer": (float, int, type(None)), "peer_name": (str, type(None)),
           "ceiling": (float, int, type(None)), "ratio": (float, int, type(None)), "target": str, "met": (bool, type(None)), "rounds": int, "command": str}
-NEED_LIBTORCH = {"train.1", "train.2", "step.fsdp2", "step.fsdp1", "step.local"}
+NEED_LIBTORCH = {"train.1", "train.2", "step.fsdp1", "step.local", "step.memory", *(f"step.{way}{how}" for way in programs.OUR_STEPS for how in ("", ".fused"))}
 NEED_PEERS = {"metadata.stock"}
 THREADS = sorted({1, programs.THREADS})
 OURS = {"save.disk.big", "save.disk.mid", "save.disk.small", "save.ranks", "load.ranks", *(f"save.memory.big.{t}" for t in THREADS),

@@ -78,9 +78,31 @@ def training(build, size):
     for ranks in (1, 2):
         command = ["python3", HERE / "gpt_steps.py", "--build", build, "--dir", DIR, "--ranks", ranks, "--steps", size.train_steps, "--", *STAND_BACK]
         yield Program(f"train.{ranks}", command, most_rounds=1)
+    yield from our_steps(build, 5)
+
+
+OUR_STEPS = ("gloo", "shared_memory", "threads")
+PEER_STEPS = ("fsdp2", "ddp")
+
+
+def our_steps(build, steps):
+    """A step of the model of shared/peers/fsdp_step.py, two ranks in every way, and one process."""
+    program = [build / "bench/step_bench", "--steps", steps]
     launch = [build / "tests/support/launch/tessera-launch", "--ranks", "2", "--"]
-    yield Program("step.2", [*launch, build / "bench/step_bench", "--steps", 5])
-    yield Program("step.1", [build / "bench/step_bench", "--steps", 5])
+    for name, fused in (("", []), (".fused", ["--fused"])):
+        for transport in ("gloo", "shared_memory"):
+            yield Program(f"step.{transport}{name}", [*launch, *program, "--transport", transport, *fused])
+        yield Program(f"step.threads{name}", [*program, "--ranks", 2, *fused])
+    yield Program("step.1", program)
+
+
+def peer_steps(python, directory, steps, most_rounds=1000):
+    for mode in (*PEER_STEPS, "fsdp1", "local"):
+        for name, fused in (("", []), (".fused", ["--fused"])):
+            if fused and mode not in PEER_STEPS:
+                continue
+            command = [python, HERE / "peer_step.py", "--peers", directory, "--mode", mode, "--steps", steps, *fused]
+            yield Program(f"peer.step.{mode}{name}", command, most_rounds=most_rounds, optional=True)
 
 
 def stock_planning(python, peers, size, out):
@@ -99,9 +121,7 @@ def peers(python, directory, size, places, most_rounds, trains):
         command = [python, directory / "dcp_io.py", "--dir", DIR, "--ranks", 2, "--mib", size.mib, "--threads", threads, "--repeat", 2, "--fresh-dir"]
         yield Program(f"peer.dcp-2-ranks.{threads}", command, most_rounds=most_rounds, optional=True, read=second_repeat)
     if trains:
-        for mode in ("fsdp2", "fsdp1", "local"):
-            command = [python, directory / "fsdp_step.py", "--mode", mode, "--steps", 5]
-            yield Program(f"peer.step.{mode}", command, most_rounds=most_rounds, optional=True)
+        yield from peer_steps(python, directory, 5, most_rounds)
 
 
 def second_repeat(output):

@@ -1,5 +1,7 @@
 // bench/step_bench.cpp: times one training step of the GPT of shared/peers/fsdp_step.py: FSDP over the ranks of the launcher's environment,
-// or one process without a wrapper. Prints one JSON object.
+// over `--ranks` threads, or one process without a wrapper. Prints one JSON object.
+// Units       Milliseconds of wall time and of a process' CPU, all its ranks' together; MiB of rank 0's process, at its peak and before the
+//             model is built.
 #include <ATen/Functions.h>
 #include <torch/nn/modules/container/modulelist.h>
 #include <torch/nn/modules/embedding.h>
@@ -12,6 +14,8 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "bench/measure.h"
+#include "tessera/comm/on_every_rank.h"
 #include "tessera/fsdp/fsdp.h"
 #include "tessera/fsdp/optim.h"
 
@@ -70,14 +74,26 @@ TORCH_MODULE(Model);
 struct Options {
   int64_t layers = 8, width = 512, seq = 128, batch = 4;
   int steps = 20;
+  int ranks = 0;  // threads, without a launcher
+  bool fused = false;
+  Transport transport = Transport::automatic;
+  Strategy strategy = Strategy::full_shard;
+};
+
+struct Figures {
+  std::vector<double> wall_ms;  // of steps, ascending
+  double cpu_ms = 0;  // a step, in the mean
 };
 
 template <class M>
-std::vector<double> time_steps(M& model, const Options& options) {
-  AdamW optim(model, {.lr = 1e-4});
+Figures time_steps(const Job& job, M& model, const Options& options) {
+  AdamW optim(model, {.lr = 1e-4, .fused = options.fused});
   std::vector<double> times;
+  double cpu_s = 0;
   for (int step = 0; step < options.steps + 3; ++step) {
     const at::Tensor ids = at::randint(vocab, {options.batch, options.seq + 1}, at::kLong);
+    barrier(job, "step");
+    if (step == 3) cpu_s = bench::cpu_seconds();
     const auto begin = std::chrono::steady_clock::now();
     const at::Tensor logits = model(ids.narrow(1, 0, options.seq));
     at::cross_entropy_loss(logits.flatten(0, 1), ids.narrow(1, 1, options.seq).flatten()).backward();
@@ -87,7 +103,52 @@ std::vector<double> time_steps(M& model, const Options& options) {
   }
   times.erase(times.begin(), times.begin() + 3);
   std::ranges::sort(times);
-  return times;
+  return {times, (bench::cpu_seconds() - cpu_s) * 1e3 / options.steps};
+}
+
+Figures time_sharded(const Job& job, const Options& options) {
+  auto model = fsdp(job, [&] { return Model(options.layers, options.width); }, {.seed = 0, .strategy = options.strategy});
+  return time_steps(job, model, options);
+}
+
+Figures time_local(const Job& job, const Options& options) {
+  at::set_num_threads(1);
+  Model model(options.layers, options.width);
+  return time_steps(job, model, options);
+}
+
+constexpr double mib = 1 << 20;
+
+void run(const Options& options) {
+  Figures figures;
+  const bool threads = !launched() && options.ranks > 0;
+  int ranks = std::max(1, options.ranks), rank = 0;
+  double baseline = 0;
+  if (threads) {
+    baseline = static_cast<double>(bench::peak_rss_bytes()) / mib;
+    run_ranks(options.ranks, [&](Job& job) {
+      Figures mine = time_sharded(job, options);
+      if (job.rank() == 0) figures = std::move(mine);
+    });
+  } else {
+    const Job job = join({.transport = options.transport});
+    baseline = static_cast<double>(bench::peak_rss_bytes()) / mib;
+    figures = launched() ? time_sharded(job, options) : time_local(job, options);
+    ranks = job.size();
+    rank = job.rank();
+  }
+  if (rank != 0) return;
+  std::cout << nlohmann::json{{"ranks", ranks},
+                              {"mode", threads      ? "threads"
+                                       : launched() ? "fsdp"
+                                                    : "local"},
+                              {"fused", options.fused},
+                              {"step_ms_median", figures.wall_ms[figures.wall_ms.size() / 2]},
+                              {"step_ms_min", figures.wall_ms.front()},
+                              {"cpu_ms", figures.cpu_ms},
+                              {"baseline_rss_MiB", baseline},
+                              {"peak_rss_MiB", static_cast<double>(bench::peak_rss_bytes()) / mib}}
+            << std::endl;
 }
 
 }  // namespace
@@ -100,21 +161,14 @@ int main(int argc, char** argv) {
   app.add_option("--seq", options.seq);
   app.add_option("--batch", options.batch);
   app.add_option("--steps", options.steps);
+  app.add_option("--ranks", options.ranks, "threads, without a launcher");
+  app.add_flag("--fused", options.fused, "AdamW by ATen's fused kernel");
+  const std::map<std::string, Transport> transports = {
+      {"automatic", Transport::automatic}, {"gloo", Transport::gloo}, {"shared_memory", Transport::shared_memory}};
+  app.add_option("--transport", options.transport)->transform(CLI::CheckedTransformer(transports));
+  const std::map<std::string, Strategy> strategies = {
+      {"full_shard", Strategy::full_shard}, {"shard_grad_op", Strategy::shard_grad_op}, {"no_shard", Strategy::no_shard}};
+  app.add_option("--strategy", options.strategy)->transform(CLI::CheckedTransformer(strategies));
   CLI11_PARSE(app, argc, argv);
-  Job job = join();
-  std::vector<double> times;
-  if (launched()) {
-    auto model = fsdp(job, [&] { return Model(options.layers, options.width); }, {.seed = 0});
-    times = time_steps(model, options);
-  } else {
-    at::set_num_threads(1);
-    Model model(options.layers, options.width);
-    times = time_steps(model, options);
-  }
-  if (job.rank() == 0)
-    std::cout << nlohmann::json{{"ranks", job.size()},
-                                {"mode", launched() ? "fsdp" : "local"},
-                                {"step_ms_median", times[times.size() / 2]},
-                                {"step_ms_min", times.front()}}
-              << std::endl;
+  return bench::run_program("step_bench", [&] { run(options); });
 }

@@ -2,8 +2,10 @@
 
 #define USE_C10D_GLOO 1
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty_like.h>
 #include <torch/version.h>
 
+#include <functional>
 #include <thread>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -12,6 +14,7 @@
 #include "tessera/collectives/arguments.h"
 #include "tessera/collectives/collective_operation.h"
 #include "tessera/collectives/deaf_threads.h"
+#include "tessera/collectives/reduction.h"
 #include "tessera/collectives/thread_collectives.h"
 
 // Never here: constructing GlooStore, or a call through a gloo type. Their real layout differs from that of the stand-ins in gloo_shim/.
@@ -36,21 +39,16 @@ Fault explain(Comm& control, const CollectiveOperation& what, const std::string&
 
 class GlooWork final : public Work {
  public:
-  GlooWork(c10::intrusive_ptr<c10d::Work> work, Comm& control, const CollectiveOperation& what, at::Tensor to_scale, double scale,
+  // `finish`, where there is one, is what the rank's own thread does once the bytes are there.
+  GlooWork(c10::intrusive_ptr<c10d::Work> work, Comm& control, const CollectiveOperation& what, std::function<void()> finish,
            Milliseconds deadline)
-      : work_(std::move(work)), control_(control), what_(what), to_scale_(std::move(to_scale)), scale_(scale), deadline_(deadline) {}
+      : work_(std::move(work)), control_(control), what_(what), finish_(std::move(finish)), deadline_(deadline) {}
 
   void wait() override {
     const Deadline until = Deadline::after(deadline_);
     while (!wait_a_while(until)) {
     }
-    if (to_scale_.defined()) {
-      const at::NoGradGuard no_grad;
-      const at::Tensor sum = std::exchange(to_scale_, at::Tensor());
-      const bool half = sum.scalar_type() == at::kHalf || sum.scalar_type() == at::kBFloat16;
-      if (half) sum.copy_(sum.to(at::kFloat).mul_(scale_));  // 1/N is not always one of theirs
-      else sum.mul_(scale_);
-    }
+    if (const auto finish = std::exchange(finish_, nullptr)) finish();
   }
 
  private:
@@ -73,15 +71,51 @@ class GlooWork final : public Work {
   const c10::intrusive_ptr<c10d::Work> work_;
   Comm& control_;
   const CollectiveOperation what_;
-  at::Tensor to_scale_;
-  const double scale_;
+  std::function<void()> finish_;
   const Milliseconds deadline_;
 };
 
 // What is only carried is carried as bytes, since Gloo does not know every dtype.
 at::Tensor bytes_of(const at::Tensor& tensor) { return tensor.detach().view({-1}).view(at::kByte); }
 
+void scale(const at::Tensor& sum, double factor) {
+  const at::NoGradGuard no_grad;
+  const bool half = sum.scalar_type() == at::kHalf || sum.scalar_type() == at::kBFloat16;
+  if (half) sum.copy_(sum.to(at::kFloat).mul_(factor));  // 1/N is not always one of theirs
+  else sum.mul_(factor);
+}
+
 c10d::ReduceOp reduce_op(Reduce how) { return how == Reduce::max ? c10d::ReduceOp::MAX : c10d::ReduceOp::SUM; }
+
+// What a reduce_scatter sends and receives: every other rank's part, and its own only where that lies in the middle.
+struct Exchange {
+  Exchange(const at::Tensor& shard, const at::Tensor& full, int rank, int size)
+      : own(full.narrow(0, rank * shard.numel(), shard.numel())), sent(full), rank(rank) {
+    counts_bytes.assign(static_cast<size_t>(size), static_cast<int64_t>(shard.nbytes()));
+    without_own = size > 1 && (rank == 0 || rank == size - 1);
+    if (without_own) {
+      counts_bytes[static_cast<size_t>(rank)] = 0;
+      sent = full.narrow(0, rank == 0 ? shard.numel() : 0, full.numel() - shard.numel());
+    }
+    received = at::empty_like(sent);
+  }
+
+  void reduce_into(const at::Tensor& shard, Reduce how) const {
+    if (shard.numel() == 0) return;
+    std::vector<const void*> parts;
+    const auto* next = static_cast<const std::byte*>(received.const_data_ptr());
+    for (int r = 0; r < static_cast<int>(counts_bytes.size()); ++r) {
+      parts.push_back(r == rank ? own.const_data_ptr() : next);
+      if (r != rank || !without_own) next += shard.nbytes();
+    }
+    reduce_in_order(shard.mutable_data_ptr(), parts, shard.numel(), shard.scalar_type(), how);
+  }
+
+  at::Tensor own, sent, received;
+  std::vector<int64_t> counts_bytes;  // by rank, to it and from it
+  int rank;
+  bool without_own = false;
+};
 
 class GlooCollectives final : public Collectives {
  public:
@@ -103,7 +137,7 @@ class GlooCollectives final : public Collectives {
 
   std::unique_ptr<Work> all_gather_into(at::Tensor full, at::Tensor shard, std::string_view label) override {
     check_all_gather(full, shard, size());
-    return launch(operation(CollectiveKind::all_gather, shard, label), {}, [&] {
+    return launch(operation(CollectiveKind::all_gather, shard, label), nullptr, [&] {
       at::Tensor to = bytes_of(full);
       at::Tensor from = bytes_of(shard);
       return group_->_allgather_base(to, from);
@@ -111,15 +145,23 @@ class GlooCollectives final : public Collectives {
   }
   std::unique_ptr<Work> reduce_scatter_into(at::Tensor shard, at::Tensor full, Reduce how, std::string_view label) override {
     check_reduce_scatter(shard, full, how, size());
-    return launch(operation(CollectiveKind::reduce_scatter, shard, label, how), shard, [&] {
-      c10d::ReduceScatterOptions options;
-      options.reduceOp = reduce_op(how);
-      return group_->_reduce_scatter_base(shard, full, options);
-    });
+    // Gloo's own would be an all_reduce, which sends twice as much: here each rank gets the others' parts of its shard and adds them up, in
+    // the order of ranks, as threads and shared memory do.
+    const Exchange exchange(shard, full, rank(), size());
+    return launch(
+        operation(CollectiveKind::reduce_scatter, shard, label, how), [exchange, shard, how] { exchange.reduce_into(shard, how); },
+        [&] {
+          at::Tensor to = bytes_of(exchange.received), from = bytes_of(exchange.sent);
+          std::vector<int64_t> received = exchange.counts_bytes, sent = exchange.counts_bytes;
+          return group_->alltoall_base(to, from, received, sent);
+        });
   }
   std::unique_ptr<Work> all_reduce(at::Tensor tensor, Reduce how, std::string_view label) override {
     check_all_reduce(tensor, how);
-    return launch(operation(CollectiveKind::all_reduce, tensor, label, how), tensor, [&] {
+    // A mean is the sum times 1/N, on every transport, so that they agree.
+    std::function<void()> finish;
+    if (how == Reduce::mean) finish = [tensor, factor = 1.0 / size()] { scale(tensor, factor); };
+    return launch(operation(CollectiveKind::all_reduce, tensor, label, how), std::move(finish), [&] {
       c10d::AllreduceOptions options;
       options.reduceOp = reduce_op(how);
       std::vector<at::Tensor> tensors{tensor};
@@ -128,7 +170,7 @@ class GlooCollectives final : public Collectives {
   }
   std::unique_ptr<Work> broadcast(at::Tensor tensor, int root, std::string_view label) override {
     check_broadcast(tensor, root, size());
-    return launch(operation(CollectiveKind::broadcast, tensor, label, Reduce::sum, root), {}, [&] {
+    return launch(operation(CollectiveKind::broadcast, tensor, label, Reduce::sum, root), nullptr, [&] {
       c10d::BroadcastOptions options;
       options.rootRank = root;
       std::vector<at::Tensor> tensors{bytes_of(tensor)};
@@ -146,17 +188,15 @@ class GlooCollectives final : public Collectives {
   void abort(const Fault& fault) override { control_.abort(fault); }
 
  private:
-  // A mean is the sum times 1/N, on every transport, so that they agree.
   template <class Start>
-  std::unique_ptr<Work> launch(CollectiveOperation what, const at::Tensor& reduced, Start start) {
+  std::unique_ptr<Work> launch(CollectiveOperation what, std::function<void()> finish, Start start) {
     what.number = launched_++;
     if (auto fault = control_.failure()) throw Error(met_in(std::move(*fault), what));
     forget_complete();
     try {
       auto work = start();
       under_way_.emplace_back(work);
-      return std::make_unique<GlooWork>(std::move(work), control_, what, what.how == Reduce::mean ? reduced : at::Tensor(), 1.0 / size(),
-                                        deadline_);
+      return std::make_unique<GlooWork>(std::move(work), control_, what, std::move(finish), deadline_);
     } catch (const c10::Error& error) {
       throw Error({.code = Code::internal, .what = describe(what) + ": " + first_line(error.what_without_backtrace())});
     }
