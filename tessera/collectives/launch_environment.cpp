@@ -82,7 +82,8 @@ const char* text_of(const Variables& variables, const char* name) {
 std::string address_from(const Variables& variables, const Launcher& launcher, int size) {
   if (const char* address = text_of(variables, "MASTER_ADDR")) return address;
   if (&launcher == &torchrun) throw bad(launcher, "MASTER_ADDR", "is not set, though WORLD_SIZE is");
-  if (variables("SLURM_STEP_ID")) {
+  // Of mpirun's ranks in an allocation of Slurm's, its own node list tells something else.
+  if ((&launcher == &slurm_step || &launcher == &slurm) && variables("SLURM_STEP_ID")) {
     for (const char* list : {"SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"}) {
       const char* text = text_of(variables, list);
       if (const std::string host = text ? first_host(text) : std::string(); !host.empty()) return host;

@@ -69,7 +69,8 @@ Descriptor make_memory(size_t size_bytes) {
 void check_memory(const Descriptor& given, size_t size_bytes) {
   struct stat status{};
   if (::fstat(given.number(), &status) != 0) fail("look at the memfd");
-  if (static_cast<size_t>(status.st_size) != size_bytes || (::fcntl(given.number(), F_GET_SEALS) & seals) != seals)
+  const int sealed = ::fcntl(given.number(), F_GET_SEALS);
+  if (static_cast<size_t>(status.st_size) != size_bytes || sealed < 0 || (sealed & seals) != seals)
     throw Error({.code = Code::mismatch, .what = "shared memory: the leader's memfd is of another size or not sealed"});
 }
 

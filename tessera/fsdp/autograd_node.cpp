@@ -58,6 +58,8 @@ thread_local int64_t outermost_backward = -1;
 
 int64_t current_backward() { return outermost_backward != -1 ? outermost_backward : autograd::get_current_graph_task_id(); }
 
+bool inside_part_of_backward() { return outermost_backward != -1 && autograd::get_current_graph_task_id() != outermost_backward; }
+
 PartOfBackward::PartOfBackward() : before_(outermost_backward) { outermost_backward = current_backward(); }
 PartOfBackward::~PartOfBackward() { outermost_backward = before_; }
 

@@ -37,6 +37,8 @@ class ParameterNode {
 
 // The number of the backward that runs on this thread, of the outermost where one runs inside another; -1 outside any.
 int64_t current_backward();
+// True inside a backward that is a part of another (PartOfBackward).
+bool inside_part_of_backward();
 // While it lives, a backward that begins on this thread is a part of the one that runs.
 class PartOfBackward {
  public:

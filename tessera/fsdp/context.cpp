@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <cmath>
 #include <span>
 #include <utility>
 
@@ -14,6 +15,8 @@ namespace tessera {
 
 FsdpContext::FsdpContext(const Job& job, const WrapOptions& options) : job_(job), prefetch_(options.prefetch) {
   if (options.prefetch < 0) throw Error({.code = Code::invalid_argument, .what = "prefetch is " + std::to_string(options.prefetch)});
+  if (!(options.gradient_divisor >= 0) || std::isinf(options.gradient_divisor))
+    throw Error({.code = Code::invalid_argument, .what = "gradient_divisor is " + std::to_string(options.gradient_divisor)});
   if (options.shards != 0) mesh_ = make_mesh(job, {.shards = options.shards});
 }
 
@@ -32,6 +35,13 @@ Collectives* FsdpContext::shard_group(Strategy strategy) const {
 Collectives* FsdpContext::replicate_group(Strategy strategy) const {
   if (is_hybrid(strategy)) return &mesh().replicate_group();
   return strategy == Strategy::no_shard ? &collectives() : nullptr;
+}
+
+void FsdpContext::refuse_while_summoned(const char* what) const {
+  if (summoned_ == 0) return;
+  throw Error({.code = Code::invalid_argument,
+               .what = std::string(what) + " while SummonFullParams holds the parameters whole",
+               .hint = "let it end first"});
 }
 
 void FsdpContext::remove(ModuleUnit& unit) {
@@ -64,11 +74,7 @@ void FsdpContext::make_whole(ModuleUnit& unit, PrefetchOrder* order) {
 }
 
 void FsdpContext::enter_forward(ModuleUnit& unit) {
-  if (summoned_ > 0) {
-    throw Error({.code = Code::invalid_argument,
-                 .what = "forward was called while SummonFullParams holds the parameters whole",
-                 .hint = "let it end first"});
-  }
+  refuse_while_summoned("forward was called");
   if (depth_ == 0) {
     if (backward_ != -1 && backward_ != current_backward()) recover();
     in_iteration_ = unit.is_root();
@@ -123,11 +129,16 @@ void FsdpContext::finish_reductions() {
   while (!reducing_.empty()) advance_reductions();
 }
 
+void FsdpContext::finish_reductions_of(ModuleUnit& unit) {
+  const auto is_of_unit = [&](const FlatUnit* flat) {
+    return std::ranges::any_of(unit.units(), [&](const auto& own) { return own.get() == flat; });
+  };
+  while (std::ranges::any_of(reducing_, is_of_unit)) advance_reductions();
+}
+
 void FsdpContext::reduce(ModuleUnit& unit) {
   for (const auto& flat : unit.units()) {
     if (!flat->has_unreduced()) continue;
-    // A second gradient of the same backward, as of a unit that runs forward again in pieces.
-    if (std::ranges::find(reducing_, flat.get()) != reducing_.end()) finish_reductions();
     flat->launch_reduce(no_sync_among_replicas_ == 0);
     reducing_.push_back(flat.get());
   }
@@ -135,7 +146,9 @@ void FsdpContext::reduce(ModuleUnit& unit) {
 
 void FsdpContext::finish_backward(ModuleUnit& unit) {
   begin_backward();
-  if (unit.active == 0) unit.reshard_trainable();
+  // Where a piece of the unit's forward is run again by hand, others of the unit may still be to come.
+  const bool in_pieces = inside_part_of_backward() && !unit.options().recompute;
+  if (unit.active == 0 && !in_pieces) unit.reshard_trainable();
   if (no_sync_ == 0) reduce(unit);
 }
 
@@ -152,13 +165,16 @@ void FsdpContext::end_backward() {
   backward_ = -1;
 }
 
-// A backward ended by a throw: what it left under way is waited for, where that still works, and dropped.
+// A backward ended by a throw: what it left under way is waited for, where that still works, and dropped; so are the gradients that NoSync
+// kept, since nobody knows which of them hold a part of the one that failed.
 void FsdpContext::recover() {
   backward_ = -1;
   reducing_.clear();
   for (ModuleUnit* unit : units_) {
     for (const auto& flat : unit->units()) flat->drop_gradient();
-    if (unit->active == 0) unit->reshard();
+    capture([&] {
+      if (unit->active == 0) unit->reshard();
+    });
   }
 }
 

@@ -54,9 +54,14 @@ class FsdpContext {
   // Takes the reductions under way one step further each, so that one whole gradient is held at a time.
   void advance_reductions();
 
+  // Until none of the unit's is under way.
+  void finish_reductions_of(ModuleUnit& unit);
+
   void begin_no_sync(bool among_replicas_only) { ++(among_replicas_only ? no_sync_among_replicas_ : no_sync_); }
   void end_no_sync(bool among_replicas_only) { --(among_replicas_only ? no_sync_among_replicas_ : no_sync_); }
   bool idle() const;  // neither in forward nor in backward
+  // Throws Error(invalid_argument).
+  void refuse_while_summoned(const char* what) const;
   void begin_summon() { ++summoned_; }
   void end_summon() { --summoned_; }
 

@@ -44,6 +44,12 @@ std::vector<std::pair<std::string, Digest>> describe_units(torch::nn::Module& mo
     ByteWriter writer;
     writer.put(named.unit->strategy());
     writer.put(named.unit->full().scalar_type());
+    // What decides on the order of collectives, and on what they carry.
+    const WrapOptions& options = named.unit->options();
+    writer.put(options.mixed_precision.reduce_dtype.value_or(named.unit->full().scalar_type()));
+    writer.put(options.gradient_divisor);
+    writer.put(options.prefetch);
+    writer.put(options.recompute);
     writer.put(named.unit->layout().alignment);
     for (size_t i = 0; i < named.parameters.size(); ++i) {
       writer.put_string(named.parameters[i].name);

@@ -15,8 +15,9 @@ FullBuffer::FullBuffer(const FlatLayout& layout, const at::TensorOptions& option
 void FullBuffer::allocate() {
   assert(!is_there_);
   c10::StorageImpl* storage = flat_.storage().unsafeGetStorageImpl();
+  at::DataPtr bytes = storage->allocator()->allocate(static_cast<size_t>(bytes_));  // may throw: then it is free as before
   storage->clear_data_ptr_access_error_msg_();
-  storage->set_data_ptr_noswap(storage->allocator()->allocate(static_cast<size_t>(bytes_)));
+  storage->set_data_ptr_noswap(std::move(bytes));
   storage->set_nbytes(static_cast<size_t>(bytes_));
   is_there_ = true;
 }
@@ -27,6 +28,13 @@ void FullBuffer::free(const std::string& refusal) {
   storage->set_nbytes(static_cast<size_t>(0));
   is_there_ = false;
   refuse_with(refusal);
+}
+
+void FullBuffer::abandon(const std::string& refusal) {
+  c10::StorageImpl* storage = flat_.storage().unsafeGetStorageImpl();
+  at::DataPtr left = storage->set_data_ptr(storage->allocator()->allocate(0));
+  left.release_context();
+  free(refusal);
 }
 
 void FullBuffer::refuse_with(const std::string& refusal) {

@@ -26,6 +26,8 @@ class FullBuffer {
   bool is_there() const { return is_there_; }
   void allocate();  // uninitialized
   void free(const std::string& refusal);
+  // As free(), but the memory is left to whoever may still write to it, for good: a transport whose operation has failed.
+  void abandon(const std::string& refusal);
   // The same, in other words, where it is free.
   void refuse_with(const std::string& refusal);
   // True if the tensor is still what view(index) was made to be.

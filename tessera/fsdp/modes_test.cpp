@@ -9,6 +9,8 @@
 #include <gtest/gtest.h>
 #include <torch/nn/modules/normalization.h>
 
+#include <limits>
+
 #include "tessera/fsdp/no_sync.h"
 #include "tessera/fsdp/policy.h"
 #include "tessera/fsdp/recompute.h"
@@ -54,7 +56,7 @@ TEST(Hybrid, TrainsAsOneProcessDoesForEveryShapeOfTheMesh) {
   }
 }
 
-TEST(Hybrid, HoldsAShardOfItsGroupAndTalksWithinIt) {
+TEST(Hybrid, HoldsAShardOfItsGroup) {
   run_ranks(4, [](Job& job) {
     auto model = sharded_net(job, {.strategy = Strategy::hybrid_shard, .shards = 2});
     for (const NamedFlatUnit& named : flat_units(model)) {
@@ -81,6 +83,9 @@ TEST(Hybrid, LeavesReplicasToTheLastBackwardOfSeveral) {
         const NoSync quiet(model, {.among_replicas_only = true});
         for (int step = 0; step < 2; ++step) loss(model(mine(job, step))).backward();
         EXPECT_EQ(unit_counters(model).gradient_bytes, 0) << "no whole gradient is kept";
+        for (const NamedFlatUnit& named : flat_units(model)) {
+          if (strategy != Strategy::full_shard) EXPECT_FALSE(named.unit->shard().grad().defined()) << "nor has it gone all its way";
+        }
       }
       loss(model(mine(job, 2))).backward();
       EXPECT_LE(difference(gradients_of(model), alone), gradient_rounding) << name(strategy);
@@ -224,7 +229,7 @@ TEST(MixedPrecision, HasExceptionsByModule) {
   });
 }
 
-TEST(Recompute, GivesTheSameGradientsAndKeepsLess) {
+TEST(Recompute, TrainsAsOneProcessDoes) {
   const Values alone = train_alone(adamw, 4);
   for (const Strategy strategy : {Strategy::full_shard, Strategy::shard_grad_op, Strategy::no_shard, Strategy::hybrid_shard}) {
     for (const int ranks : {1, 2, 4}) {
@@ -332,7 +337,7 @@ TEST(Unshard, ByHandMakesAUnitWholeUntilItIsFreed) {
     auto& block = model.module().blocks[1];
     unshard(block);
     EXPECT_TRUE(block->unit() != nullptr);
-    EXPECT_EQ(block.module().first_weight.sum().item<float>(), block.module().first_weight.sum().item<float>());
+    EXPECT_EQ(error_of([&] { block.module().first_weight.sum().item<float>(); }), "");
     reshard(block);
     EXPECT_THAT(error_of([&] { block.module().first_weight.sum().item<float>(); }), HasSubstr("block1.first_weight"));
     unshard(model, {.recurse = true, .wait = false});
@@ -405,7 +410,7 @@ TEST(Summon, ShowsTheFirstRankAloneWhatOthersHelpToGather) {
 TEST(Summon, ShowsGradientsAndTakesThemBack) {
   const Values alone = gradients_alone();
   for (const Strategy strategy : {Strategy::full_shard, Strategy::no_shard, Strategy::hybrid_shard}) {
-    run_ranks(2, [&](Job& job) {
+    run_ranks(4, [&](Job& job) {
       auto model = sharded_net(job, {.strategy = strategy, .shards = 2});
       loss(model(mine(job))).backward();
       {
@@ -417,6 +422,152 @@ TEST(Summon, ShowsGradientsAndTakesThemBack) {
       EXPECT_FALSE(model.module().blocks[1].module().first_weight.mutable_grad().defined());
       EXPECT_EQ(gradients_of(model).at("block1.first_weight").min().item<float>(), 7) << name(strategy);
       EXPECT_EQ(gradients_of(model).at("block1.first_weight").max().item<float>(), 7);
+    });
+  }
+}
+
+TEST(Summon, RefusesWhatWouldTakeItsParametersAway) {
+  run_ranks(2, [](Job& job) {
+    auto model = sharded_net(job);
+    loss(model(mine(job))).backward();
+    const SummonFullParams whole(model, {.with_grads = true});
+    EXPECT_THAT(error_of([&] { SummonFullParams again(model); }), HasSubstr("while SummonFullParams holds"));
+    EXPECT_THAT(error_of([&] { reshard(model, true); }), HasSubstr("while SummonFullParams holds"));
+    EXPECT_THAT(error_of([&] { unshard(model); }), HasSubstr("while SummonFullParams holds"));
+    for (const NamedFlatUnit& named : flat_units(model)) named.unit->shard().mutable_grad() = at::Tensor();  // as by zero_grad()
+  });
+}
+
+// One unit twice in a row, as layers that share their weights: each use gives it a gradient of its own.
+struct TwiceImpl : torch::nn::Module {
+  TwiceImpl() { block = register_module("block", wrap(Block(net_width))); }
+  at::Tensor forward(const at::Tensor& x) { return block(block(x)); }
+  Wrapped<BlockImpl> block = nullptr;
+};
+TORCH_MODULE(Twice);
+
+TEST(Recompute, OfAUnitTwiceInARowAddsUpBothGradients) {
+  for (const Strategy strategy : {Strategy::full_shard, Strategy::no_shard, Strategy::hybrid_shard}) {
+    run_ranks(4, [&](Job& job) {
+      std::vector<Values> gradients;
+      for (const bool recompute : {false, true}) {
+        for (const bool quiet : {false, true}) {
+          auto model = fsdp(job, [] { return Twice(); }, {.seed = 5, .strategy = strategy, .shards = 2, .recompute = recompute});
+          const at::Tensor x = batch(job.rank(), 3).repeat({1, 2}).narrow(1, 0, net_width);
+          if (quiet) {
+            const NoSync no_sync(model, {.among_replicas_only = strategy == Strategy::hybrid_shard});
+            loss(model(x)).backward();
+          } else {
+            loss(model(x)).backward();
+          }
+          loss(model(x)).backward();
+          gradients.push_back(gradients_of(model));
+        }
+      }
+      for (const Values& other : gradients) EXPECT_LE(difference(other, gradients.front()), gradient_rounding) << name(strategy);
+    });
+  }
+}
+
+// A root that runs its plain blocks again by hand, in pieces of its own parameters.
+struct PiecesImpl : torch::nn::Module {
+  PiecesImpl() {
+    for (int i = 0; i < 3; ++i) blocks.push_back(register_module("block" + std::to_string(i), Block(net_width)));
+  }
+  at::Tensor forward(at::Tensor x) {
+    for (auto& block : blocks) {
+      if (again) x = recompute([&block](const at::Tensor& h) { return block->forward(h); }, x);
+      else x = block->forward(x);
+    }
+    return x;
+  }
+  std::vector<Block> blocks;
+  bool again = false;
+};
+TORCH_MODULE(Pieces);
+
+TEST(Recompute, ByHandInPiecesOfAUnitGivesTheSameGradients) {
+  for (const Strategy strategy : {Strategy::full_shard, Strategy::shard_grad_op, Strategy::no_shard}) {
+    run_ranks(2, [&](Job& job) {
+      std::vector<Values> gradients;
+      for (const bool again : {false, true}) {
+        auto model = fsdp(job, [] { return Pieces(); }, {.seed = 5, .strategy = strategy});
+        model.module().again = again;
+        loss(model(batch(job.rank(), 3).repeat({1, 2}).narrow(1, 0, net_width))).backward();
+        gradients.push_back(gradients_of(model));
+        EXPECT_EQ(unit_counters(model).parameter_bytes, 0);
+      }
+      EXPECT_LE(difference(gradients[0], gradients[1]), gradient_rounding) << name(strategy);
+    });
+  }
+}
+
+TEST(Recompute, RunsAgainOnARetainedGraph) {
+  const at::Tensor weight = at::ones({4, 4}).set_requires_grad(true);
+  const at::Tensor y = recompute([&](const at::Tensor& x) { return x.matmul(weight).tanh(); }, batch(0, 2)).sum();
+  y.backward({}, /*retain_graph=*/true);
+  const at::Tensor once = weight.grad().clone();
+  y.backward();
+  EXPECT_TRUE(at::equal(weight.grad(), once * 2));
+}
+
+TEST(Recompute, LeavesResultsThatAreNoFloatsAlone) {
+  const at::Tensor weight = at::ones({4, 4}).set_requires_grad(true);
+  const auto [y, indices] = recompute([&](const at::Tensor& x) { return std::pair{x.matmul(weight), x.argmax(1)}; }, batch(0, 2));
+  EXPECT_EQ(indices.scalar_type(), at::kLong);
+  EXPECT_FALSE(indices.requires_grad());
+  y.sum().backward();
+  EXPECT_TRUE(weight.grad().defined());
+}
+
+TEST(Recompute, RefusesAForwardThatChangesItsArgument) {
+  EXPECT_THAT(error_of([&] { recompute([](const at::Tensor& x) { return at::Tensor(x).add_(1) * 2; }, at::ones({2})); }),
+              HasSubstr("changed its argument in place"));
+}
+
+TEST(Unshard, ThatIsUnderWayWhenTheShardChangesIsDoneAgain) {
+  run_ranks(2, [](Job& job) {
+    auto early = sharded_net(job), late = sharded_net(job);
+    unshard(early, {.recurse = true, .wait = false});
+    for (auto* model : {&early, &late}) {
+      const at::NoGradGuard no_grad;
+      for (const NamedFlatUnit& named : flat_units(*model)) named.unit->shard().mul_(0.5);
+    }
+    EXPECT_TRUE(at::equal(early(mine(job)), late(mine(job))));
+  });
+}
+
+TEST(Gradients, InHalfOfWhatAHybridKeptAreDividedOnce) {
+  run_ranks(4, [](Job& job) {
+    std::vector<Values> gradients;
+    for (const auto dtype : {at::kFloat, at::kHalf}) {
+      auto model = sharded_net(job, {.strategy = Strategy::hybrid_shard, .shards = 2, .mixed_precision = {.reduce_dtype = dtype}});
+      {
+        const NoSync quiet(model, {.among_replicas_only = true});
+        model.module().idle(at::ones({1, 2}) * (job.rank() + 1)).sum().backward();
+      }
+      loss(model(mine(job))).backward();  // does not reach the idle block
+      gradients.push_back(gradients_of(model));
+    }
+    ASSERT_TRUE(gradients[0].contains("idle.first_weight"));
+    const at::Tensor exact = gradients[0].at("idle.second_bias"), half = gradients[1].at("idle.second_bias");
+    EXPECT_LE((exact - half).abs().max().item<double>(), 0.01 * exact.abs().max().item<double>());
+  });
+}
+
+TEST(Fsdp, RefusesRanksWhoseOptionsDiffer) {
+  for (const auto& [name, options] :
+       std::vector<std::pair<const char*, FsdpOptions>>{{"divisor", {.gradient_divisor = 3}},
+                                                        {"prefetch", {.prefetch = 2}},
+                                                        {"recompute", {.recompute = true}},
+                                                        {"reduce", {.mixed_precision = {.reduce_dtype = at::kBFloat16}}}}) {
+    run_ranks(2, [&, name = name, options = options](Job& job) {
+      EXPECT_THAT(error_of([&] { sharded_net(job, job.rank() == 0 ? FsdpOptions{} : options); }), HasSubstr("another model")) << name;
+    });
+  }
+  for (const double divisor : {-1.0, std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    run_ranks(1, [&](Job& job) {
+      EXPECT_THAT(error_of([&] { sharded_net(job, {.gradient_divisor = divisor}); }), HasSubstr("gradient_divisor is"));
     });
   }
 }

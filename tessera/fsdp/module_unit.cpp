@@ -205,6 +205,7 @@ void ModuleUnit::attach() {
 void ModuleUnit::receive(const std::vector<at::Tensor>& gradients) {
   if (std::none_of(gradients.begin(), gradients.end(), [](const at::Tensor& gradient) { return gradient.defined(); })) return;
   context_->advance_reductions();
+  context_->finish_reductions_of(*this);  // an earlier gradient of this backward, as of a unit that runs forward again in pieces
   std::span<const at::Tensor> left = gradients;
   for (const auto& unit : units_) {
     if (!unit->trainable()) continue;

@@ -17,6 +17,8 @@ namespace {
 
 namespace autograd = torch::autograd;
 
+int64_t version_of(const at::Tensor& tensor) { return tensor.defined() && !tensor.is_inference() ? tensor._version() : 0; }
+
 at::Tensor random_state() {
   at::Generator generator = at::detail::getDefaultCPUGenerator();
   const std::lock_guard lock(generator.mutex());
@@ -96,22 +98,34 @@ class ForwardAndBackward final : public autograd::Node {
 
 }  // namespace
 
-Recomputation::Recomputation() : random_state_(random_state()) {}
+Recomputation::Recomputation(const std::vector<at::Tensor>& inputs) : random_state_(random_state()) {
+  for (const at::Tensor& input : inputs) versions_.push_back(version_of(input));
+}
 Recomputation::~Recomputation() = default;
 
 std::vector<at::Tensor> Recomputation::record(const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& outputs,
                                               ForwardAgain again) {
   if (!at::GradMode::is_enabled()) return outputs;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (version_of(inputs[i]) == versions_[i]) continue;
+    throw Error({.code = Code::invalid_argument,
+                 .what = "a forward that is to run again in backward has changed its argument in place",
+                 .hint = "it would change it twice: let it work on a copy"});
+  }
   autograd::edge_list next;
   for (const at::Tensor& input : inputs)
     next.push_back(input.defined() && input.requires_grad() ? autograd::impl::gradient_edge(input) : autograd::Edge());
   const auto node = c10::make_intrusive<ForwardAndBackward>(std::move(next), inputs, random_state_, std::move(again));
   std::vector<at::Tensor> recorded;
   for (const at::Tensor& output : outputs) {
+    if (!output.defined() || !torch::autograd::isDifferentiableType(output.scalar_type())) {
+      recorded.push_back(output);
+      node->add_input_metadata(autograd::Node::undefined_input());
+      continue;
+    }
     // Another tensor with the same memory: an output may be an input, which has a history of its own.
-    recorded.push_back(output.defined() ? output.detach() : at::Tensor());
-    if (output.defined()) autograd::set_history(recorded.back(), node);
-    else node->add_input_metadata(autograd::Node::undefined_input());
+    recorded.push_back(output.detach());
+    autograd::set_history(recorded.back(), node);
   }
   return recorded;
 }

@@ -7,7 +7,10 @@
 // out.
 //             Tensors are seen where visit_tensors.h sees them; others, as what `forward` captures, get no gradient but as leaves.
 // Results     Every floating-point tensor of the result takes part in backward, also one that does not depend on anything.
-// Errors      What `forward` throws; Error(mismatch) where the second run gives another number of tensors.
+// Pieces      A unit's own forward may hold several recomputations by hand: the unit then stays whole until its backward has ended.
+// Engine      Backward runs inside backward: torch::autograd::grad() through a recomputation adds to the gradients of its parameters too.
+// Errors      What `forward` throws; Error(invalid_argument) where it changes an argument in place; Error(mismatch) where the second run
+// gives another number of tensors.
 #pragma once
 
 #include <concepts>
@@ -32,13 +35,14 @@ using ForwardAgain = std::function<std::vector<at::Tensor>(const std::vector<at:
 // One recomputation, whatever the types: made before the first run, told of its outputs after it.
 class Recomputation {
  public:
-  Recomputation();
+  explicit Recomputation(const std::vector<at::Tensor>& inputs);
   ~Recomputation();
   // Gives each of `outputs`, which the first run made without a graph, another that has one. They come in the order of the second run's.
   std::vector<at::Tensor> record(const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& outputs, ForwardAgain again);
 
  private:
-  at::Tensor random_state_;  // before the first run
+  at::Tensor random_state_;        // before the first run
+  std::vector<int64_t> versions_;  // of the inputs, likewise
 };
 
 // While it lives, nothing is recorded for backward on this thread.
@@ -74,7 +78,7 @@ auto recompute(const Forward& forward, A&&... arguments) {
   std::vector<at::Tensor> inputs;  // taken out of what is kept: autograd keeps them
   visit_all(kept, [&](at::Tensor& tensor) { inputs.push_back(std::exchange(tensor, at::Tensor())); });
   const auto run = [forward](Arguments& with) { return std::apply([&](auto&... value) { return forward(value...); }, with); };
-  Recomputation recomputation;
+  Recomputation recomputation(inputs);
   auto result = [&] {
     const WithoutGraph without_graph;
     return run(given);

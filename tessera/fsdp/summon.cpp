@@ -11,6 +11,7 @@ namespace tessera {
 
 SummonFullParams::SummonFullParams(ModuleRef module, const SummonOptions& options) : options_(options), contexts_(contexts_below(module)) {
   for (const auto& context : contexts_) {
+    context->refuse_while_summoned("SummonFullParams was opened");
     if (context->idle()) continue;
     throw Error({.code = Code::invalid_argument,
                  .what = "SummonFullParams inside forward or backward",

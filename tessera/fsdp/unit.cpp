@@ -116,6 +116,7 @@ void FlatUnit::set_module_path(const std::string& path) {
 }
 
 const Job& FlatUnit::job() const { return context_.job(); }
+void FlatUnit::refuse_while_summoned(const char* what) const { context_.refuse_while_summoned(what); }
 
 std::string FlatUnit::refusal() const {
   std::string names;
@@ -145,7 +146,7 @@ bool FlatUnit::outdated() const { return stale_ || shard_._version() != gathered
 bool FlatUnit::wants_gather(bool precise) const {
   if (in_place()) return false;
   const bool as_wanted = held_ == (precise && precise_ ? precise_ : full_).get();
-  return state_ == State::sharded || !as_wanted || (state_ == State::whole && outdated());
+  return state_ == State::sharded || !as_wanted || outdated();
 }
 
 void FlatUnit::launch_unshard(bool precise) {
@@ -155,6 +156,7 @@ void FlatUnit::launch_unshard(bool precise) {
     reshard();
     view(wanted);
   }
+  finish_unshard();  // of what the shard held before
   if (state_ == State::sharded) allocate_full();
   stale_ = false;
   gathered_version_ = shard_._version();
@@ -180,7 +182,9 @@ void FlatUnit::finish_unshard() {
   try {
     if (gather) gather->wait();
   } catch (...) {
-    free_full();
+    held_->abandon(refusal());
+    context_.counters().parameter_bytes -= held_->bytes();
+    state_ = State::sharded;
     throw;
   }
   state_ = State::whole;
@@ -251,12 +255,10 @@ void FlatUnit::launch_reduce(bool among_replicas) {
   const int ranks = context_.job().size();
   const bool is_mean = options_.gradient_divisor == 0 && reduce_dtype_ != at::kHalf;
   divisor_ = is_mean ? 1 : options_.gradient_divisor == 0 ? ranks : options_.gradient_divisor;
-  if (!full_gradient_.defined()) return reduce_among_replicas();  // only what was kept
-  if (reduce_dtype_ == at::kHalf) {
-    const double before = divisor_before_sum(ranks);
-    full_gradient_.mul_(1 / before);
-    divisor_ /= before;
-  }
+  const double before = reduce_dtype_ == at::kHalf ? divisor_before_sum(ranks) : 1;
+  divisor_ /= before;
+  if (!full_gradient_.defined()) return reduce_among_replicas();  // only what was kept, which has been divided before
+  if (before != 1) full_gradient_.mul_(1 / before);
   at::Tensor full = full_gradient_.to(reduce_dtype_);
   if (!shards_) {
     reduced_ = std::move(full);
@@ -332,7 +334,8 @@ void FlatUnit::hide_gradients(bool write_back) {
   if (!shown_.defined()) return;
   const at::NoGradGuard no_grad;
   const Range mine = layout_.range(shard_rank_);
-  if (write_back && shards_) shard_.mutable_grad().narrow(0, 0, mine.size()).copy_(shown_.narrow(0, mine.begin, mine.size()));
+  if (write_back && shards_ && shard_.grad().defined())
+    shard_.mutable_grad().narrow(0, 0, mine.size()).copy_(shown_.narrow(0, mine.begin, mine.size()));
   for (const at::Tensor& parameter : parameters_) parameter.mutable_grad() = at::Tensor();
   shown_.reset();
 }

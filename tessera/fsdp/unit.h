@@ -50,6 +50,7 @@ class FlatUnit {
   int replica() const { return replica_; }
   const WrapOptions& options() const { return options_; }
   const Job& job() const;
+  void refuse_while_summoned(const char* what) const;
 
   // This rank's shard: 1-D, layout().shard_numel elements, a leaf; its grad() has the same shape once there is one.
   const at::Tensor& shard() const { return shard_; }

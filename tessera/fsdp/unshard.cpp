@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "tessera/fsdp/context.h"
 #include "tessera/fsdp/module_unit.h"
 #include "tessera/fsdp/walk.h"
 #include "tessera/fsdp/wrapper.h"
@@ -22,13 +23,17 @@ std::vector<ModuleUnit*> units_of(ModuleRef module, bool recurse) {
 
 void unshard(ModuleRef module, const UnshardOptions& options) {
   const std::vector<ModuleUnit*> units = units_of(module, options.recurse);
+  for (ModuleUnit* unit : units) unit->context().refuse_while_summoned("unshard() was called");
   for (ModuleUnit* unit : units) unit->launch_unshard();
   if (!options.wait) return;
   for (ModuleUnit* unit : units) unit->finish_unshard();
 }
 
 void reshard(ModuleRef module, bool recurse) {
-  for (ModuleUnit* unit : units_of(module, recurse)) unit->reshard();
+  for (ModuleUnit* unit : units_of(module, recurse)) {
+    unit->context().refuse_while_summoned("reshard() was called");
+    unit->reshard();
+  }
 }
 
 }  // namespace tessera

@@ -10,7 +10,7 @@
 // overloads and default arguments; forward() has M's exact signature; module() is M.
 // What an FSDP module cannot do: to(), clone(), new parameters after wrapping, set_data on a parameter.
 // Outputs     Backward needs to see the tensors that forward returns: alone, or in std::tuple, pair, vector, array, optional,
-//             or in a type of yours with a function visit_tensors(T&, visit) beside it that calls visit(tensor) on each.
+//             or in a type of yours with a function visit_tensors(const T&, visit) beside it that calls visit(tensor) on each.
 // Threads     Scopes belong to the thread that opened them.
 #pragma once
 

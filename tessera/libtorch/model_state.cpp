@@ -46,6 +46,7 @@ TensorLeaf parameter_leaf(const NamedParameter& parameter, const at::Tensor& par
 WholeCopies::WholeCopies(ModuleRef model, bool rank0_only) : model_(model), rank0_only_(rank0_only) {
   const at::NoGradGuard no_grad;
   std::vector<NamedParameter> parameters = named_parameters(model);
+  for (const NamedFlatUnit& named : flat_units(model)) named.unit->refuse_while_summoned("a state of kind full was made");
   // One unit whole at a time.
   for (const NamedFlatUnit& named : flat_units(model)) {
     const bool was_whole = named.unit->whole();
