@@ -60,6 +60,7 @@ class Parts(unittest.TestCase):
 
     def test_the_object_is_found_behind_a_warning(self):
         self.assertEqual(runner.last_object('note: {iodepth}\n{\n "a": {\n  "b": 1\n }\n}\n'), {"a": {"b": 1}})
+        self.assertEqual(runner.last_object('[launch] rank 0 pid 7\n[rank 0] {"a": 1}\n'), {"a": 1})
         with self.assertRaises(ValueError):
             runner.last_object("nothing {here}\n")
 

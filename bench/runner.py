@@ -3,6 +3,7 @@ that each prints. A figure is the median of its rounds."""
 import json
 import os
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -63,7 +64,8 @@ class Samples:
 
 
 def last_object(text):
-    """The last JSON object of the output that begins a line, whatever stands before it: fio warns there."""
+    """The last JSON object of the output that begins a line, whatever stands before it: fio warns there. The launcher tags a rank's lines."""
+    text = re.sub(r"^\[rank \d+\] ", "", text, flags=re.MULTILINE)
     begin = ("\n" + text).rfind("\n{")
     if begin < 0:
         raise ValueError("no JSON object in the output")

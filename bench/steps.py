@@ -37,9 +37,10 @@ def main():
     print("| step | ours | peer | ours / peer | CPU ours, peer | target | met |\n|---|---|---|---|---|---|---|")
     for row in rows.rows:
         over = row["ours"] / row["peer"] if row["ours"] and row["peer"] else None
+        value = lambda check: "" if check["value"] is None else f" ({check['value']:.2f})"
+        checks = "; ".join(check["target"] + value(check) for check in row["checks"])
         print(f"| {row['metric']} | {number(row['ours'])} {row['unit']} | {number(row['peer'])} | {'' if over is None else f'{over:.2f}'} | "
-              f"{number(row.get('ours_cpu'))}, {number(row.get('peer_cpu'))} | "
-              f"{'; '.join(check['target'] + ('' if check['value'] is None else f' ({check['value']:.2f})') for check in row['checks'])} | {row['met']} |")
+              f"{number(row.get('ours_cpu'))}, {number(row.get('peer_cpu'))} | {checks} | {row['met']} |")
 
 
 if __name__ == "__main__":
