@@ -1,7 +1,7 @@
-// bench/step_bench.cpp: times one training step of the GPT of shared/peers/fsdp_step.py: FSDP over the ranks of the launcher's environment,
-// over `--ranks` threads, or one process without a wrapper. Prints one JSON object.
-// Units       Milliseconds of wall time and of a process' CPU, all its ranks' together; MiB of rank 0's process, at its peak and before the
-//             model is built.
+// bench/step_bench.cpp: times one training step of the GPT of shared/peers/fsdp_step.py: FSDP over the ranks of the launcher's
+// environment, over `--ranks` threads, or one process without a wrapper. Prints one JSON object.
+// Units       Milliseconds of wall time and of a process' CPU, all its ranks' together; MiB of rank 0's process, at its peak and before
+//             the model is built.
 #include <ATen/Functions.h>
 #include <torch/nn/modules/container/modulelist.h>
 #include <torch/nn/modules/embedding.h>

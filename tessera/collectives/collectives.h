@@ -8,11 +8,11 @@
 //             naming the rank, by its number in the job, and the operation: peer_lost, timeout, aborted, mismatch or internal; from then
 //             on the Collectives is of no more use. A transport may go on writing to tensors whose wait() threw, so their storage must
 //             not be freed by hand before the Collectives is gone.
-// Determinism Threads, shared memory, and Gloo but for its all_reduce, reduce in rank order and agree bit for bit: halves (float16, bfloat16)
-//             are summed in float32 and rounded once, a mean is the sum times 1/N. Gloo's all_reduce has an order of its own, and sums
-//             halves in their own dtype. Each (N, transport) repeats bit for bit.
-// Bytes       A rank sends what it must: (n−1)/n of the whole in an all_gather or reduce_scatter, twice that in an all_reduce. Over Gloo a
-//             reduce_scatter needs memory for what it receives, as large as what it sends, until wait() returns.
+// Determinism Threads, shared memory, and Gloo but for its all_reduce, reduce in rank order and agree bit for bit: halves (float16,
+//             bfloat16) are summed in float32 and rounded once, a mean is the sum times 1/N. Gloo's all_reduce has an order of its own,
+//             and sums halves in their own dtype. Each (N, transport) repeats bit for bit.
+// Bytes       A rank sends what it must: (n−1)/n of the whole in an all_gather or reduce_scatter, twice that in an all_reduce. Over Gloo
+//             a reduce_scatter needs memory for what it receives, as large as what it sends, until wait() returns.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -145,8 +145,8 @@ class GlooCollectives final : public Collectives {
   }
   std::unique_ptr<Work> reduce_scatter_into(at::Tensor shard, at::Tensor full, Reduce how, std::string_view label) override {
     check_reduce_scatter(shard, full, how, size());
-    // Gloo's own would be an all_reduce, which sends twice as much: here each rank gets the others' parts of its shard and adds them up, in
-    // the order of ranks, as threads and shared memory do.
+    // Gloo's own would be an all_reduce, which sends twice as much: here each rank gets the others' parts of its shard and adds them up,
+    // in the order of ranks, as threads and shared memory do.
     const Exchange exchange(shard, full, rank(), size());
     return launch(
         operation(CollectiveKind::reduce_scatter, shard, label, how), [exchange, shard, how] { exchange.reduce_into(shard, how); },
