@@ -8,8 +8,9 @@
 //             --computes: by multiplying matrices for about as long.
 // Link        Carries one unit's whole parameters in --link times the forward of one (DelayedCollectives). In backward a unit is gathered
 //             and its gradient reduced, while it computes for twice as long.
-// Hidden      1 − the time that ranks waited over the time that the link carried, of all operations but the root's gather, the first unit's
-//             gather and the last unit's reduce-scatter, which nothing can hide.
+// Hidden      1 − the time that rank 0 waited over the time that its link carried, of all operations but the root's gather, the first
+// unit's
+//             gather and the last reduce-scatter (the root's), which nothing can hide. `waits_ms` says what it waited for, a step.
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -19,6 +20,7 @@
 #include <algorithm>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -115,21 +117,24 @@ std::vector<Span> carried(const std::vector<CollectiveRecord>& records, double b
 struct Result {
   double carried_ms = 0, waited_ms = 0, steps_ms = 0;
   int64_t operations = 0;
+  std::map<std::string, double> waits_ms;  // by operation
 };
 
 // Of one step's operations, those that can be hidden.
 void add_step(Result& result, const std::vector<CollectiveRecord>& records, const std::vector<Span>& link, size_t begin, size_t end) {
   size_t first = end, last = end;
-  const auto of_unit = [&](size_t i) { return records[i].label.find('.') != std::string::npos; };
+  const auto is_gather = [&](size_t i) { return records[i].kind == CollectiveKind::all_gather; };
+  const auto is_root = [&](size_t i) { return records[i].label.find('.') == std::string::npos; };
   for (size_t i = begin; i < end; ++i) {
-    if (!of_unit(i)) continue;
-    if (first == end && records[i].kind == CollectiveKind::all_gather) first = i;
-    if (records[i].kind == CollectiveKind::reduce_scatter) last = i;
+    if (first == end && is_gather(i) && !is_root(i)) first = i;
+    if (!is_gather(i)) last = i;
   }
   for (size_t i = begin; i < end; ++i) {
-    if (i == first || i == last || !of_unit(i)) continue;  // the root's: gathered before all, reduced after all
+    if (i == first || i == last || (is_gather(i) && is_root(i))) continue;
+    const double waited = Milli(std::max(Clock::duration(0), records[i].completed - records[i].waited)).count();
     result.carried_ms += Milli(link[i].end - link[i].begin).count();
-    result.waited_ms += Milli(std::max(Clock::duration(0), records[i].completed - records[i].waited)).count();
+    result.waited_ms += waited;
+    result.waits_ms[link[i].what] += waited;
     ++result.operations;
   }
 }
@@ -187,6 +192,10 @@ void run(const Options& options) {
               for (size_t step = 0; step + 1 < begins.size(); ++step) add_step(result, records, link, begins[step], begins[step + 1]);
             },
             {.around = around});
+  nlohmann::json waits;  // but for what is the noise of sleeping
+  for (const auto& [what, ms] : result.waits_ms) {
+    if (ms / options.steps > options.forward_ms / 20) waits[what] = ms / options.steps;
+  }
   if (!options.trace.empty()) std::ofstream(options.trace) << trace_json(rows);
   std::cout << nlohmann::json{{"ranks", options.ranks},
                               {"units", options.units},
@@ -194,6 +203,7 @@ void run(const Options& options) {
                               {"computes", options.computes},
                               {"hidden", 1 - result.waited_ms / result.carried_ms},
                               {"waited_ms_a_step", result.waited_ms / options.steps},
+                              {"waits_ms", waits},
                               {"carried_ms_a_step", result.carried_ms / options.steps},
                               {"computing_ms_a_step", 3 * options.forward_ms * options.units},
                               {"step_ms", result.steps_ms},

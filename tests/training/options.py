@@ -84,8 +84,11 @@ def schedule_resumes(train):
         trained([train], *saving)
         subprocess.run(["rm", "-r", f"{root}/step-00000008"], check=True)
         again = trained([train], *saving, "--resume")
-    for name in ("loss", "lr", "gradient_norm"):
+    for name in ("lr", "gradient_norm"):
         check(column(name, again) == column(name, expected)[4:], f"resumed at step 5, {name} is as if it had never stopped")
+    # The sum of a step's losses is LibTorch's: on a busy machine its last bit is seldom another, from the same logits.
+    near = all(abs(a - b) < 1e-6 for a, b in zip(losses(again), losses(expected)[4:], strict=True))
+    check(near, "resumed at step 5, the losses are as if it had never stopped")
 
 
 def what_is_said(train):
