@@ -86,7 +86,7 @@ def schedule_resumes(train):
         again = trained([train], *saving, "--resume")
     for name in ("lr", "gradient_norm"):
         check(column(name, again) == column(name, expected)[4:], f"resumed at step 5, {name} is as if it had never stopped")
-    # The sum of a step's losses is LibTorch's: on a busy machine its last bit is seldom another, from the same logits.
+    # The sum of a step's losses is LibTorch's: on a busy machine its last bit is now and then another, without a trace in what follows.
     near = all(abs(a - b) < 1e-6 for a, b in zip(losses(again), losses(expected)[4:], strict=True))
     check(near, "resumed at step 5, the losses are as if it had never stopped")
 
