@@ -1,40 +1,29 @@
 #include "tessera/fsdp/fsdp.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/empty.h>
 
 #include <cstring>
-#include <mutex>
 
 #include "tessera/base/bytes.h"
 #include "tessera/base/digest.h"
 #include "tessera/comm/on_every_rank.h"
 #include "tessera/fsdp/context.h"
+#include "tessera/fsdp/default_generator.h"
 #include "tessera/fsdp/traversal.h"
 
 namespace tessera {
 namespace {
 
-Bytes generator_state() {
-  at::Generator generator = at::detail::getDefaultCPUGenerator();
-  const std::lock_guard lock(generator.mutex());
-  const at::Tensor state = generator.get_state();
+Bytes random_bytes() {
+  const at::Tensor state = default_random_state();
   const auto* first = static_cast<const std::byte*>(state.const_data_ptr());
   return Bytes(first, first + state.nbytes());
 }
 
-void set_generator_state(const Bytes& bytes) {
+void set_random_bytes(const Bytes& bytes) {
   const at::Tensor state = at::empty({static_cast<int64_t>(bytes.size())}, at::kByte);
   std::memcpy(state.mutable_data_ptr(), bytes.data(), bytes.size());
-  at::Generator generator = at::detail::getDefaultCPUGenerator();
-  const std::lock_guard lock(generator.mutex());
-  generator.set_state(state);
-}
-
-void seed_generator(uint64_t seed) {
-  at::Generator generator = at::detail::getDefaultCPUGenerator();
-  const std::lock_guard lock(generator.mutex());
-  generator.set_current_seed(seed);
+  set_default_random_state(state);
 }
 
 // What a rank built: of each unit its key, its layout and the digest of its first values.
@@ -106,12 +95,12 @@ WrapOptions FsdpOptions::wrap() const {
 void build_in_turn(const Job& job, const FsdpOptions& options, const std::function<std::shared_ptr<Wrapper>()>& build) {
   const auto context = std::make_shared<FsdpContext>(job, options.wrap());
   Bytes random;
-  if (!options.seed) random = broadcast(job.comm(), "random state", job.rank() == 0 ? generator_state() : Bytes());
+  if (!options.seed) random = broadcast(job.comm(), "random state", job.rank() == 0 ? random_bytes() : Bytes());
   std::shared_ptr<Wrapper> model;
   on_every_rank(job.comm(), Phase::start, [&] {
     job.in_turn([&] {
-      if (options.seed) seed_generator(*options.seed);
-      else set_generator_state(random);
+      if (options.seed) seed_default_generator(*options.seed);
+      else set_random_bytes(random);
       const EnableWrap scope(context, options.wrap());
       model = build();
     });

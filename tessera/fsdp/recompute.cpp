@@ -1,16 +1,14 @@
 #include "tessera/fsdp/recompute.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/node.h>
 #include <torch/csrc/autograd/saved_variable.h>
 #include <torch/csrc/autograd/variable.h>
 
-#include <mutex>
-
 #include "tessera/base/error.h"
 #include "tessera/fsdp/autograd_node.h"
+#include "tessera/fsdp/default_generator.h"
 
 namespace tessera {
 namespace {
@@ -19,23 +17,11 @@ namespace autograd = torch::autograd;
 
 int64_t version_of(const at::Tensor& tensor) { return tensor.defined() && !tensor.is_inference() ? tensor._version() : 0; }
 
-at::Tensor random_state() {
-  at::Generator generator = at::detail::getDefaultCPUGenerator();
-  const std::lock_guard lock(generator.mutex());
-  return generator.get_state();
-}
-
-void set_random_state(const at::Tensor& state) {
-  at::Generator generator = at::detail::getDefaultCPUGenerator();
-  const std::lock_guard lock(generator.mutex());
-  generator.set_state(state);
-}
-
 // While it lives the random state is another.
 class RandomStateOf {
  public:
-  explicit RandomStateOf(const at::Tensor& state) : before_(random_state()) { set_random_state(state); }
-  ~RandomStateOf() { set_random_state(before_); }
+  explicit RandomStateOf(const at::Tensor& state) : before_(default_random_state()) { set_default_random_state(state); }
+  ~RandomStateOf() { set_default_random_state(before_); }
   RandomStateOf(const RandomStateOf&) = delete;
   RandomStateOf& operator=(const RandomStateOf&) = delete;
 
@@ -98,10 +84,9 @@ class ForwardAndBackward final : public autograd::Node {
 
 }  // namespace
 
-Recomputation::Recomputation(const std::vector<at::Tensor>& inputs) : random_state_(random_state()) {
+Recomputation::Recomputation(const std::vector<at::Tensor>& inputs) : random_state_(default_random_state()) {
   for (const at::Tensor& input : inputs) versions_.push_back(version_of(input));
 }
-Recomputation::~Recomputation() = default;
 
 std::vector<at::Tensor> Recomputation::record(const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& outputs,
                                               ForwardAgain again) {
@@ -129,9 +114,6 @@ std::vector<at::Tensor> Recomputation::record(const std::vector<at::Tensor>& inp
   }
   return recorded;
 }
-
-WithoutGraph::WithoutGraph() : before_(at::GradMode::is_enabled()) { at::GradMode::set_enabled(false); }
-WithoutGraph::~WithoutGraph() { at::GradMode::set_enabled(before_); }
 
 void refuse_to_recompute() {
   throw Error({.code = Code::unsupported,

@@ -3,15 +3,16 @@
 // `.recompute = true` in the options of fsdp() or wrap() does this to the forward of every unit below the root.
 // Promises    The gradients of the same forward without it, bit for bit: LibTorch's random state is put back for the second run, and after
 //             it. (Ranks that are threads share that state: there a dropout is repeated only if no other rank draws in between.)
-// Arguments   What forward() is given is copied and kept: tensors as autograd keeps them, so that one that was changed in place is found
-// out.
+// Arguments   What forward() is given is copied and kept, tensors as autograd keeps them: one that is changed in place later is found out.
 //             Tensors are seen where visit_tensors.h sees them; others, as what `forward` captures, get no gradient but as leaves.
 // Results     Every floating-point tensor of the result takes part in backward, also one that does not depend on anything.
 // Pieces      A unit's own forward may hold several recomputations by hand: the unit then stays whole until its backward has ended.
 // Engine      Backward runs inside backward: torch::autograd::grad() through a recomputation adds to the gradients of its parameters too.
 // Errors      What `forward` throws; Error(invalid_argument) where it changes an argument in place; Error(mismatch) where the second run
-// gives another number of tensors.
+//             gives another number of tensors.
 #pragma once
+
+#include <ATen/core/grad_mode.h>
 
 #include <concepts>
 #include <functional>
@@ -36,23 +37,12 @@ using ForwardAgain = std::function<std::vector<at::Tensor>(const std::vector<at:
 class Recomputation {
  public:
   explicit Recomputation(const std::vector<at::Tensor>& inputs);
-  ~Recomputation();
   // Gives each of `outputs`, which the first run made without a graph, another that has one. They come in the order of the second run's.
   std::vector<at::Tensor> record(const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& outputs, ForwardAgain again);
 
  private:
   at::Tensor random_state_;        // before the first run
   std::vector<int64_t> versions_;  // of the inputs, likewise
-};
-
-// While it lives, nothing is recorded for backward on this thread.
-class WithoutGraph {
- public:
-  WithoutGraph();
-  ~WithoutGraph();
-
- private:
-  bool before_;
 };
 
 // Throws Error(unsupported).
@@ -80,7 +70,7 @@ auto recompute(const Forward& forward, A&&... arguments) {
   const auto run = [forward](Arguments& with) { return std::apply([&](auto&... value) { return forward(value...); }, with); };
   Recomputation recomputation(inputs);
   auto result = [&] {
-    const WithoutGraph without_graph;
+    const at::NoGradGuard no_grad;
     return run(given);
   }();
   std::vector<at::Tensor> outputs;

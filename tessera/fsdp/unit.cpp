@@ -247,14 +247,18 @@ void FlatUnit::accumulate(std::span<const at::Tensor> gradients) {
   }
 }
 
+Reduce FlatUnit::reduction() const {
+  const bool is_mean = options_.gradient_divisor == 0 && reduce_dtype_ != at::kHalf;
+  return is_mean ? Reduce::mean : Reduce::sum;
+}
+
 void FlatUnit::launch_reduce(bool among_replicas) {
   assert(has_unreduced() && reducing_ == Reducing::no);
   const at::NoGradGuard no_grad;
   among_replicas_ = among_replicas;
   ++context_.counters().reductions;
   const int ranks = context_.job().size();
-  const bool is_mean = options_.gradient_divisor == 0 && reduce_dtype_ != at::kHalf;
-  divisor_ = is_mean ? 1 : options_.gradient_divisor == 0 ? ranks : options_.gradient_divisor;
+  divisor_ = reduction() == Reduce::mean ? 1 : options_.gradient_divisor == 0 ? ranks : options_.gradient_divisor;
   const double before = reduce_dtype_ == at::kHalf ? divisor_before_sum(ranks) : 1;
   divisor_ /= before;
   if (!full_gradient_.defined()) return reduce_among_replicas();  // only what was kept, which has been divided before
@@ -267,7 +271,7 @@ void FlatUnit::launch_reduce(bool among_replicas) {
   reducing_ = Reducing::among_shards;
   reduced_ = at::empty({layout_.shard_numel}, full.options());
   if (layout_.padded_numel == 0) return;
-  reduce_ = shards_->reduce_scatter_into(reduced_, std::move(full), is_mean ? Reduce::mean : Reduce::sum, label_);
+  reduce_ = shards_->reduce_scatter_into(reduced_, std::move(full), reduction(), label_);
 }
 
 void FlatUnit::reduce_among_replicas() {
@@ -283,8 +287,7 @@ void FlatUnit::reduce_among_replicas() {
     reduced_.reset();
     return;
   }
-  const bool is_mean = options_.gradient_divisor == 0 && reduce_dtype_ != at::kHalf;
-  reduce_ = replicas_->all_reduce(reduced_, is_mean ? Reduce::mean : Reduce::sum, label_);
+  reduce_ = replicas_->all_reduce(reduced_, reduction(), label_);
 }
 
 bool FlatUnit::advance_reduce() {
@@ -292,16 +295,13 @@ bool FlatUnit::advance_reduce() {
   const at::NoGradGuard no_grad;
   if (const std::unique_ptr<Work> reduce = std::move(reduce_)) reduce->wait();
   if (reducing_ == Reducing::among_shards) {
-    if (full_gradient_.defined()) context_.counters().gradient_bytes -= static_cast<int64_t>(full_gradient_.nbytes());
-    full_gradient_.reset();
+    free_full_gradient();
     reduce_among_replicas();
     if (reduce_) return false;
   }
   if (reduced_.defined()) add_to_shard(std::move(reduced_));
+  free_full_gradient();
   reducing_ = Reducing::no;
-  at::Tensor kept = std::move(partial_);
-  drop_gradient();
-  partial_ = std::move(kept);
   return true;
 }
 
@@ -340,10 +340,14 @@ void FlatUnit::hide_gradients(bool write_back) {
   shown_.reset();
 }
 
-void FlatUnit::drop_gradient() {
+void FlatUnit::free_full_gradient() {
   if (full_gradient_.defined()) context_.counters().gradient_bytes -= static_cast<int64_t>(full_gradient_.nbytes());
-  if (const std::unique_ptr<Work> reduce = std::move(reduce_)) capture([&] { reduce->wait(); });
   full_gradient_.reset();
+}
+
+void FlatUnit::drop_gradient() {
+  if (const std::unique_ptr<Work> reduce = std::move(reduce_)) capture([&] { reduce->wait(); });
+  free_full_gradient();
   reduced_.reset();
   partial_.reset();
   reducing_ = Reducing::no;

@@ -30,6 +30,7 @@
 namespace tessera {
 
 class Collectives;
+enum class Reduce : uint8_t;
 class Job;
 class Work;
 class FsdpContext;
@@ -118,6 +119,8 @@ class FlatUnit {
   bool wants_gather(bool precise) const;
   void allocate_full();
   void free_full();
+  Reduce reduction() const;  // by which ranks' gradients are added up
+  void free_full_gradient();
   void reduce_among_replicas();
   void add_to_shard(at::Tensor gradient);
   std::string refusal() const;  // what reading a resharded parameter says
