@@ -15,6 +15,7 @@
 namespace tessera {
 namespace {
 
+using ::testing::DoubleNear;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -88,6 +89,37 @@ TEST(SaveAndLoad, AnyRanksLoadWhatAnySavedAndTheReportSaysWhatWasRead) {
         EXPECT_THAT(report.unexpected, IsEmpty());
       }));
     }
+  }
+}
+
+// What every rank holds is written by all of them together, each some rows of it.
+TEST(SaveAndLoad, ALargeReplicaIsWrittenByAllWhoHoldIt) {
+  constexpr int64_t rows = 5003, columns = 1701;  // 32.5 MiB
+  // Column-major: no part of it is one run of memory.
+  const auto transposed = [](std::vector<float>& memory) {
+    memory.resize(rows * columns);
+    return View{reinterpret_cast<std::byte*>(memory.data()), DType::float32, {rows, columns}, {1, rows}};
+  };
+  MemoryStorage storage;
+  std::vector<float> saved(rows * columns);
+  std::iota(saved.begin(), saved.end(), 1.0f);
+  all_well(on_ranks(2, [&](Comm& comm) {
+    std::vector<float> memory = saved;
+    StateDict state;
+    state.add("w", TensorLeaf{DType::float32, {rows, columns}, {{whole(Sizes{rows, columns}), transposed(memory)}}, Replicated{}});
+    save(comm, storage, "c", state, {.compare_replicas = true});
+  }));
+  for (const char* file : {"c/__0_0.distcp", "c/__1_0.distcp"})
+    EXPECT_THAT(static_cast<double>(storage.open(file)->size_bytes()), DoubleNear(rows * columns * 2, 8192)) << file;
+  for (const int ranks : {1, 3}) {
+    all_well(on_ranks(ranks, [&](Comm& comm) {
+      std::vector<float> memory;
+      StateDict state;
+      state.add("w", TensorLeaf{DType::float32, {rows, columns}, {{whole(Sizes{rows, columns}), transposed(memory)}}});
+      const LoadReport report = load(comm, storage, "c", state);
+      EXPECT_TRUE(memory == saved);
+      EXPECT_EQ(report.read_bytes, ranks * rows * columns * 4);
+    }));
   }
 }
 

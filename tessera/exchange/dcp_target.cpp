@@ -38,12 +38,13 @@ class SelectionShards final : public ShardSource {
   }
   void set_rank(int rank) { rank_ = rank; }
 
-  Tensor tensor(const std::string& key, int32_t) const override {
-    const SelectedTensor& tensor = *tensors_.at(key);
+  // What each of the ranks holds is its own, so that an item is always all of it.
+  Tensor tensor(const WriteItem& item) const override {
+    const SelectedTensor& tensor = *tensors_.at(item.key);
     return {tensor.dtype, rows_of(tensor.entry->sizes, rank_, ranks_).sizes};
   }
-  void read(const std::string& key, int32_t, const std::function<void(std::span<const std::byte>)>& take) override {
-    const SelectedTensor& tensor = *tensors_.at(key);
+  void read(const WriteItem& item, const std::function<void(std::span<const std::byte>)>& take) override {
+    const SelectedTensor& tensor = *tensors_.at(item.key);
     selection_.read(tensor, rows_of(tensor.entry->sizes, rank_, ranks_), take);
   }
   Bytes object(const std::string& key) override { return archive_of(selection_, *objects_.at(key)); }

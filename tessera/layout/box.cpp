@@ -40,6 +40,12 @@ void append_range(std::span<const int64_t> sizes, size_t dim, int64_t begin, int
   if (end % row != 0) descend(last, 0, end % row);
 }
 
+// The dimension whose indices are the rows; the first where there is none.
+size_t row_dimension(std::span<const int64_t> sizes) {
+  const auto more_than_one = std::ranges::find_if(sizes, [](int64_t size) { return size > 1; });
+  return more_than_one == sizes.end() ? 0 : static_cast<size_t>(more_than_one - sizes.begin());
+}
+
 }  // namespace
 
 Box whole(std::span<const int64_t> sizes) { return {Sizes(sizes.size(), 0), Sizes(sizes.begin(), sizes.end())}; }
@@ -78,6 +84,18 @@ Box relative(const Box& inner, const Box& outer) {
   Box moved = inner;
   for (size_t d = 0; d < moved.offsets.size(); ++d) moved.offsets[d] -= outer.offsets[d];
   return moved;
+}
+
+int64_t rows_in(std::span<const int64_t> sizes) { return sizes.empty() ? 1 : sizes[row_dimension(sizes)]; }
+
+Box slice(const Box& box, const Rows& rows) {
+  if (rows.count < 0 && rows.first == 0) return box;
+  assert(!box.sizes.empty());
+  Box some = box;
+  const size_t d = row_dimension(box.sizes);
+  some.offsets[d] += rows.first;
+  some.sizes[d] = rows.count < 0 ? box.sizes[d] - rows.first : rows.count;
+  return some;
 }
 
 std::string to_string(std::span<const int64_t> sizes) {

@@ -31,6 +31,17 @@ bool fits(const Box& box, std::span<const int64_t> sizes);
 // `inner` as seen from the corner of `outer`.
 Box relative(const Box& inner, const Box& outer);
 
+// Some rows of a box: indices of its first dimension that has more than one. In row-major order they are one range, as the box is.
+struct Rows {
+  int64_t first = 0;
+  int64_t count = -1;  // -1: to the last
+  bool operator==(const Rows&) const = default;
+};
+// How many a box of these sizes has: 1 where no dimension has more than one.
+int64_t rows_in(std::span<const int64_t> sizes);
+// These of its rows, at least one. They lie in the box.
+Box slice(const Box& box, const Rows& rows);
+
 // "[2, 3]" and "[0:2, 5:8]": for messages.
 std::string to_string(std::span<const int64_t> sizes);
 std::string to_string(const Box& box);

@@ -55,6 +55,17 @@ size_t first_after(const std::vector<Chunk>& chunks, const Sizes& offsets) {
   return first;
 }
 
+// Just after the chunk that holds the corner `at`, if the chunks are in order and lie in bands: of those that begin at or before it in the
+// first dimension those that begin last, among these the same in the second, and so on.
+size_t just_after(const std::vector<Chunk>& chunks, Sizes at) {
+  size_t after = first_after(chunks, at);
+  for (size_t d = 0; d + 1 < at.size() && after > 0; ++d) {
+    at[d] = chunks[after - 1].box.offsets[d];
+    after = first_after(chunks, at);
+  }
+  return after;
+}
+
 class Matcher {
  public:
   Matcher(const Manifest& manifest, int rank, int size, const LoadOptions& options)
@@ -159,8 +170,8 @@ std::vector<ChunkRead> cut(const TensorEntry& entry, const Box& wanted) {
     reads.push_back({index, relative(*both, chunk), relative(*both, wanted)});
     left -= volume(*both);
   };
-  // From where the corner must be if the chunks are in order, to both sides until all is found: no element is in two chunks.
-  const size_t middle = first_after(entry.chunks, wanted.offsets);
+  // From where the corner should be, to both sides until all is found: no element is in two chunks.
+  const size_t middle = just_after(entry.chunks, wanted.offsets);
   for (size_t before = middle, after = middle; left > 0 && (before > 0 || after < entry.chunks.size());) {
     if (before > 0) look_at(--before);
     if (left > 0 && after < entry.chunks.size()) look_at(after++);

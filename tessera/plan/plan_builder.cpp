@@ -4,12 +4,12 @@
 
 #include "tessera/base/checked.h"
 #include "tessera/base/parallel.h"
-#include "tessera/format/item_frames.h"
 
 namespace tessera {
 namespace {
 
 constexpr int64_t boxes_a_thread = 1 << 16;  // some 10 ms of work
+constexpr int64_t least_part_bytes = 16 << 20;  // a few blocks: below, one more chunk to keep account of is no gain
 constexpr size_t keys_at_once = 16;          // neighbours are alike: one works out the frames of their shapes
 
 void add_length(int64_t& total, int64_t length_bytes) { total = checked_add(total, length_bytes, Code::invalid_argument); }
@@ -82,6 +82,53 @@ void PlanBuilder::add_tensor(const std::string& key, const KeyPath& path, DType 
   keys_.push_back({&key, &path, TensorEntry{dtype, sizes, {}}, std::move(boxes)});
 }
 
+// Cuts what several hold and is large beside what each rank has to write into rows, so that choose_owners() can be fair with it.
+void PlanBuilder::cut_large() {
+  int64_t all_bytes = 0;
+  for (const Key& key : keys_) {
+    for (const Item& item : key.items) add_length(all_bytes, item.length_bytes);
+  }
+  // With parts no larger than this no rank writes more than an eighth above its share, where everybody holds everything.
+  const int64_t least_bytes = std::max(least_part_bytes, all_bytes / ranks_ / 8);
+  format::ItemFrames frames;
+  for (Key& key : keys_) {
+    const auto is_large = [&](const Item& item) { return item.holders > 1 && item.length_bytes >= 2 * least_bytes; };
+    if (std::holds_alternative<TensorEntry>(key.is) && std::ranges::any_of(key.items, is_large)) cut_large(key, least_bytes, frames);
+  }
+}
+
+void PlanBuilder::cut_large(Key& key, int64_t least_bytes, format::ItemFrames& frames) const {
+  const DType dtype = std::get<TensorEntry>(key.is).dtype;
+  const std::vector<RankBox> boxes = key.boxes();
+  std::vector<std::pair<Box, Item>> parts;
+  for (const Item& item : key.items) {
+    const auto held = std::ranges::find_if(boxes, [&](const RankBox& b) { return b.rank == item.owner.rank && b.index == item.owner.box; });
+    const Box& box = held->box;
+    const int64_t rows = rows_in(box.sizes);
+    const int64_t most = item.holders > 1 ? std::min<int64_t>(item.holders, item.length_bytes / least_bytes) : 1;
+    const int64_t count = std::clamp<int64_t>(most, 1, rows);
+    if (count == 1) {
+      parts.emplace_back(box, item);
+      continue;
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t first = rows / count * i + std::min(i, rows % count);
+      Item part = item;
+      part.rows = {first, rows / count + (i < rows % count ? 1 : 0)};
+      const Box some = slice(box, part.rows);
+      part.length_bytes = frames.of(dtype, some.sizes).length_bytes;
+      parts.emplace_back(some, part);
+    }
+  }
+  std::ranges::sort(parts, {}, [](const auto& part) -> const Box& { return part.first; });
+  key.items.clear();
+  for (const auto& [box, item] : parts) key.items.push_back(item);
+  if (only_) return;
+  auto& chunks = std::get<TensorEntry>(key.is).chunks;
+  chunks.clear();
+  for (const auto& [box, item] : parts) chunks.emplace_back(box, Extent{});
+}
+
 // Items with one holder are its own; the others go, largest first, to the holder with the fewest bytes so far.
 void PlanBuilder::choose_owners() {
   struct Shared {
@@ -110,7 +157,7 @@ void PlanBuilder::place(Key& key, SavePlan& plan) const {
     const Item& item = key.items[i];
     if (only_ && item.owner.rank != *only_) continue;
     RankWrites& writes = plan.ranks[static_cast<size_t>(item.owner.rank)];
-    writes.items.push_back({*key.key, item.owner.box, item.length_bytes});
+    writes.items.push_back({*key.key, item.owner.box, item.length_bytes, item.rows});
     if (!only_) {
       auto* const tensor = std::get_if<TensorEntry>(&key.is);
       Extent& at = tensor ? tensor->chunks[i].at : std::get<ObjectEntry>(key.is).at;
@@ -129,6 +176,7 @@ SavePlan PlanBuilder::finish(const std::string& save_id) {
     Preparation preparation(!only_);
     for (size_t k = batch * keys_at_once; k < std::min(keys_.size(), (batch + 1) * keys_at_once); ++k) preparation.run(keys_[k]);
   });
+  cut_large();
   choose_owners();
   SavePlan plan;
   plan.manifest.writer_version = 1;  // a sidecar goes with it

@@ -1,8 +1,8 @@
 // tessera/plan/plan_builder.h: what everybody holds, key by key, into who writes what where.
 // How what everybody holds became known, from descriptions or from layouts, is the affair of those who call it.
 //
-// Promises    The same calls give the same plan, on however many cores. Each box has one owner; replicas are spread by bytes, the
-//             largest first.
+// Promises    The same calls give the same plan, on however many cores. Each element has one owner. What several ranks hold is spread by
+//             bytes, the largest first; a box that is large beside a rank's share is cut into rows for its holders before that.
 // Errors      Error(invalid_argument) that names the key and the boxes where they overlap or leave a hole, and for lengths that overflow.
 #pragma once
 
@@ -13,6 +13,7 @@
 #include <variant>
 #include <vector>
 
+#include "tessera/format/item_frames.h"
 #include "tessera/layout/layout.h"
 #include "tessera/plan/save_plan.h"
 
@@ -39,12 +40,13 @@ class PlanBuilder {
   SavePlan finish(const std::string& save_id);
 
  private:
-  // A box of a tensor or an object, to be written once.
+  // A box of a tensor, some of its rows, or an object, to be written once.
   struct Item {
     int64_t length_bytes = 0;
     Holder owner;
     uint32_t first_holder = 0;  // in Key::holders
     uint32_t holders = 0;  // 0 where the owner is the only one
+    Rows rows = {};
   };
   struct Key {
     const std::string* key = nullptr;
@@ -56,6 +58,8 @@ class PlanBuilder {
   };
   class Preparation;
 
+  void cut_large();
+  void cut_large(Key& key, int64_t least_bytes, format::ItemFrames& frames) const;
   void choose_owners();
   void place(Key& key, SavePlan& plan) const;
 

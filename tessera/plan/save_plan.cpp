@@ -78,6 +78,8 @@ Bytes encode(const RankWrites& writes) {
     out.put_string(item.key);
     out.put(item.box);
     out.put(item.length_bytes);
+    out.put(item.rows.first);
+    out.put(item.rows.count);
   }
   return out.take();
 }
@@ -93,6 +95,8 @@ RankWrites decode_rank_writes(std::span<const std::byte> bytes) {
     item.key = in.get_string();
     item.box = in.get<int32_t>();
     item.length_bytes = in.get<int64_t>();
+    item.rows.first = in.get<int64_t>();
+    item.rows.count = in.get<int64_t>();
     writes.items.push_back(std::move(item));
   }
   return writes;

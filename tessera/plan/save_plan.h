@@ -1,6 +1,7 @@
 // tessera/plan/save_plan.h: who writes what where. A pure function of what the ranks hold.
 // Promises    The manifest is complete before a byte is written: an item's length is arithmetic. The same descriptions
-//             give the same plan, wherever it is made. Each box has one owner; replicas are spread by bytes.
+//             give the same plan, wherever it is made. Each element has one owner; replicas are spread by bytes, and
+//             a large box is cut into rows for those who hold it.
 // Errors      Error(mismatch) that names the key and ranks where ranks disagree (dtype, shape, path, an object's content; a
 //             box's content, where the descriptions have its digest), and
 //             Error(invalid_argument) that names the key and the boxes where they overlap or leave a hole.
@@ -24,6 +25,7 @@ struct WriteItem {
   std::string key;  // as in the rank's description
   int32_t box = -1;  // index among the tensor's boxes there; -1 for an object
   int64_t length_bytes = 0;
+  Rows rows = {};  // of that box, where its holders share the writing
   bool operator==(const WriteItem&) const = default;
 };
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "tessera/format/item.h"
@@ -47,6 +48,57 @@ TEST(SavePlan, ReplicasGoToTheRankWithTheFewestBytes) {
   ASSERT_EQ(plan.ranks[0].items.size(), 1u);
   EXPECT_EQ(plan.ranks[0].items[0].key, "a");
   EXPECT_EQ(plan.ranks[1].items.size(), 2u);
+}
+
+// Of one tensor on all of `ranks`: how much each of them writes.
+std::vector<int64_t> bytes_by_rank(const SavePlan& plan) {
+  std::vector<int64_t> bytes;
+  for (const RankWrites& writes : plan.ranks) bytes.push_back(writes.file_bytes);
+  return bytes;
+}
+
+TEST(SavePlan, ALargeReplicaIsCutIntoRowsForThoseWhoHoldIt) {
+  const Description all = {{"w", tensor({1, 7 << 20, 4}, {whole(Sizes{1, 7 << 20, 4})})}};  // 112 MiB
+  const SavePlan plan = plan_save({all, all, all}, "id");
+  const auto& chunks = std::get<TensorEntry>(plan.manifest.entries.at("w").is).chunks;
+  ASSERT_EQ(chunks.size(), 3u);
+  EXPECT_EQ(chunks[1].box, (Box{{0, 2446678, 0}, {1, 2446677, 4}})) << "the first part has what is left over";
+  validate(plan.manifest);
+  for (size_t r = 0; r < 3; ++r) {
+    ASSERT_EQ(plan.ranks[r].items.size(), 1u);
+    EXPECT_EQ(decode_rank_writes(encode(plan.ranks[r])), plan.ranks[r]);
+  }
+  EXPECT_LE(std::ranges::max(bytes_by_rank(plan)) - std::ranges::min(bytes_by_rank(plan)), 64);
+}
+
+TEST(SavePlan, CutsNoMoreThanFairnessAsks) {
+  const auto parts_of = [](int64_t rows, int ranks, std::optional<int64_t> beside_rows = {}) {
+    Description all = {{"w", tensor({rows, 1 << 18}, {whole(Sizes{rows, 1 << 18})})}};  // 1 MiB a row
+    if (beside_rows) all.emplace("z", tensor({*beside_rows, 1 << 18}, {whole(Sizes{*beside_rows, 1 << 18})}));
+    const std::vector<Description> every(static_cast<size_t>(ranks), all);
+    return std::get<TensorEntry>(plan_save(every, "id").manifest.entries.at("w").is).chunks.size();
+  };
+  EXPECT_EQ(parts_of(24, 4), 1u) << "below twice the least part";
+  EXPECT_EQ(parts_of(33, 4), 2u) << "parts of the least size";
+  EXPECT_EQ(parts_of(999, 4), 4u) << "as many as hold it";
+  EXPECT_EQ(parts_of(999, 1), 1u) << "held once";
+  EXPECT_EQ(parts_of(48, 2, 999), 1u) << "small beside a rank's share";
+  const Description one_row = {{"w", tensor({2, 1 << 25}, {whole(Sizes{2, 1 << 25})})}};
+  EXPECT_EQ(std::get<TensorEntry>(plan_save({one_row, one_row, one_row}, "id").manifest.entries.at("w").is).chunks.size(), 2u)
+      << "no part without a row";
+}
+
+TEST(SavePlan, PartsOfReplicatedColumnsStandInTheOrderOfBoxes) {
+  // Four ranks in pairs: two halves of the columns, each held twice.
+  const auto half = [](int64_t column) { return Description{{"w", tensor({64, 1 << 19}, {{{0, column}, {64, 1 << 18}}})}}; };
+  const SavePlan plan = plan_save({half(0), half(0), half(1 << 18), half(1 << 18)}, "id");
+  const auto& chunks = std::get<TensorEntry>(plan.manifest.entries.at("w").is).chunks;
+  ASSERT_EQ(chunks.size(), 4u);
+  EXPECT_TRUE(std::ranges::is_sorted(chunks, {}, &Chunk::box));
+  validate(plan.manifest);
+  std::set<std::string> files;
+  for (const Chunk& chunk : chunks) files.insert(chunk.at.file);
+  EXPECT_EQ(files.size(), 4u) << "every rank writes its part";
 }
 
 TEST(SavePlan, ObjectsStandBeforeTensors) {
@@ -191,13 +243,19 @@ Layout any_mesh(const Sizes& sizes, int ranks) {
   };
   return Grid{{{.ranks = first, .shard = cut()}, {.ranks = ranks / first, .shard = cut()}}};
 }
+// Some so large that tensors are cut for those who hold them.
+Sizes any_small_or_large_sizes() {
+  Sizes sizes = *any_sizes();
+  if (!sizes.empty() && *uniform(0, 2) == 0) sizes[*uniform<size_t>(0, sizes.size())] *= 1 << 24;
+  return sizes;
+}
 AnyJob any_job() {
   AnyJob job{{.ranks = *uniform(1, 9), .entries = {}}, {}};
   const auto add = [&](const std::string& key, std::variant<LayoutTable::Tensor, LayoutTable::Object> is) {
     job.table.entries.emplace(key, LayoutTable::Entry{{"model", key}, std::move(is)});
   };
   for (int t = *uniform(0, 6); t > 0; --t) {
-    const Sizes sizes = *any_sizes();
+    const Sizes sizes = any_small_or_large_sizes();
     const DType dtype = *rc::gen::element(DType::float32, DType::bfloat16, DType::uint8);
     const Layout layout = *uniform(0, 2) ? (*any_spread(sizes, job.table.ranks)).layout : any_mesh(sizes, job.table.ranks);
     add("t" + std::to_string(t), LayoutTable::Tensor{dtype, sizes, layout});

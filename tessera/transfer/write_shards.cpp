@@ -15,15 +15,21 @@ Error not_as_planned(const WriteItem& item, const std::string& file, int64_t at_
 
 }  // namespace
 
-ShardSource::Tensor StateShards::tensor(const std::string& key, int32_t box) const { return {view(key, box).dtype, view(key, box).sizes}; }
+ShardSource::Tensor StateShards::tensor(const WriteItem& item) const {
+  const View& box = view(item);
+  return {box.dtype, slice(whole(box.sizes), item.rows).sizes};
+}
 
-void StateShards::read(const std::string& key, int32_t box, const std::function<void(std::span<const std::byte>)>& take) {
-  for_each_run(view(key, box), take);
+void StateShards::read(const WriteItem& item, const std::function<void(std::span<const std::byte>)>& take) {
+  const View& box = view(item);
+  if (item.rows == Rows{}) for_each_run(box, take);
+  else for_each_run(part(box, slice(whole(box.sizes), item.rows)), take);
 }
 
 Bytes StateShards::object(const std::string& key) { return state_.objects.at(key); }
 
-const View& StateShards::view(const std::string& key, int32_t box) const {
+const View& StateShards::view(const WriteItem& item) const {
+  const auto& [key, box, length, rows] = item;
   for (int tries = 0; near_ != state_.tensors.end() && near_->first != key && tries < 2; ++tries) ++near_;
   if (near_ == state_.tensors.end() || near_->first != key) near_ = state_.tensors.find(key);
   if (near_ == state_.tensors.end()) throw Error({.code = Code::internal, .what = "a plan for '" + key + "', which this rank has not"});
@@ -38,7 +44,7 @@ void lay_out(const RankWrites& writes, const ShardSource& source, FileLayout& la
     if (item.box < 0) {
       layout.add_object(item.length_bytes);
     } else {
-      const ShardSource::Tensor tensor = source.tensor(item.key, item.box);
+      const ShardSource::Tensor tensor = source.tensor(item);
       layout.add_tensor(tensor.dtype, tensor.sizes);
     }
     if (layout.file_bytes - begin != item.length_bytes) throw not_as_planned(item, writes.file, begin);
@@ -53,7 +59,7 @@ void cut_shards(const RankWrites& writes, const FileLayout& layout, ShardSource&
       out.put_copy(source.object(item.key));
     } else {
       out.put(place.frame->head);
-      source.read(item.key, item.box, [&](std::span<const std::byte> run) { out.put(run); });
+      source.read(item, [&](std::span<const std::byte> run) { out.put(run); });
       out.put(place.frame->tail);
     }
     if (out.position() != place.end_bytes) throw not_as_planned(item, writes.file, place.begin_bytes);

@@ -39,11 +39,11 @@ class ShardSource {
     DType dtype = DType::float32;
     Sizes sizes;
   };
-  // What box `box` of a tensor is. Asked in the order of the plan.
-  virtual Tensor tensor(const std::string& key, int32_t box) const = 0;
+  // What a tensor's item is. Asked in the order of the plan.
+  virtual Tensor tensor(const WriteItem& item) const = 0;
   // Gives its bytes to `take` in row-major order, in as many runs as it likes. Runs of a block or more must stay where they are until the
   // file is written, unless one thread does it all.
-  virtual void read(const std::string& key, int32_t box, const std::function<void(std::span<const std::byte>)>& take) = 0;
+  virtual void read(const WriteItem& item, const std::function<void(std::span<const std::byte>)>& take) = 0;
   // The archive of an object, as long as the plan says.
   virtual Bytes object(const std::string& key) = 0;
 };
@@ -52,12 +52,12 @@ class ShardSource {
 class StateShards final : public ShardSource {
  public:
   explicit StateShards(const Described& state) : state_(state), near_(state.tensors.begin()) {}
-  Tensor tensor(const std::string& key, int32_t box) const override;
-  void read(const std::string& key, int32_t box, const std::function<void(std::span<const std::byte>)>& take) override;
+  Tensor tensor(const WriteItem& item) const override;
+  void read(const WriteItem& item, const std::function<void(std::span<const std::byte>)>& take) override;
   Bytes object(const std::string& key) override;
 
  private:
-  const View& view(const std::string& key, int32_t box) const;
+  const View& view(const WriteItem& item) const;
   const Described& state_;
   // Where the last key was found: plans go through keys in order, so that the next one is here or the one after.
   mutable std::map<std::string, const TensorLeaf*>::const_iterator near_;
