@@ -16,6 +16,8 @@ from pathlib import Path
 import ceilings
 import programs
 import targets
+import training_programs
+import training_targets
 from runner import ROOT, Samples, run, run_once
 
 HERE = Path(__file__).resolve().parent
@@ -102,10 +104,11 @@ def planned(args, size, places, metadata, disk_threads):
     if "fio" not in args.skip:
         found += [*ceilings.fio(1, disk_threads, size.mib << 20), *ceilings.fio(2, 2, size.layers_bytes())]
     if "training" not in args.skip:
-        found += programs.training(args.build, size)
+        found += training_programs.ours(args.build, size)
     if "peers" not in args.skip:
-        trains = "training" not in args.skip and not args.quick
-        found += programs.peers(args.peers_python, args.peers, size, places, 1 if args.quick else size.rounds, trains)
+        found += programs.peers(args.peers_python, args.peers, size, places, 1 if args.quick else size.rounds)
+        if "training" not in args.skip and not args.quick:
+            found += training_programs.peers(args.peers_python, args.peers)
     return found
 
 
@@ -137,7 +140,7 @@ def main():
     first, metadata = stock_metadata(args, size, places) if "peers" not in args.skip else (Samples(), None)
     samples = run(planned(args, size, places, metadata, threads), places, size.rounds)
     samples.add(first)
-    (args.out / "results.json").write_text(json.dumps(targets.results(samples, size), indent=1) + "\n")
+    (args.out / "results.json").write_text(json.dumps([*targets.results(samples, size), *training_targets.results(samples, size)], indent=1) + "\n")
     (args.out / "machine.txt").write_text(machine(size, warning, began) + "\n")
     report(args)
     if samples.failed:

@@ -15,11 +15,16 @@ import gpt_steps
 import programs
 import runner
 import targets
+import training_programs
 
 HERE = Path(__file__).resolve().parent
 FIELDS = {"metric": str, "unit": str, "ours": (float, int, type(None)), "peer": (float, int, type(None)), "peer_name": (str, type(None)),
           "ceiling": (float, int, type(None)), "ratio": (float, int, type(None)), "target": str, "met": (bool, type(None)), "rounds": int, "command": str}
-NEED_LIBTORCH = {"train.1", "train.2", "step.fsdp1", "step.local", "step.memory", *(f"step.{way}{how}" for way in programs.OUR_STEPS for how in ("", ".fused"))}
+NEED_LIBTORCH = {"train.1", "train.2", "step.fsdp1", "step.local", "step.memory", "step.gloo.faster", "step.shared_memory.faster",
+                 *(f"step.{way}{how}" for way in training_programs.OUR_STEPS for how in ("", ".fused")), *(f"hook.{way}" for way in training_programs.OUR_HOOKS),
+                 *(f"optim.{threads}.{mode}" for threads in (1, 2) for mode in ("default", "fused")),
+                 *(f"wire.gloo.{strategy}.{ranks}" for strategy in ("full_shard", "shard_grad_op", "no_shard") for ranks in (2, 3, 4)),
+                 *(f"overlap.{units}" for units in training_programs.OVERLAP_UNITS)}
 NEED_PEERS = {"metadata.stock"}
 THREADS = sorted({1, programs.THREADS})
 OURS = {"save.disk.big", "save.disk.mid", "save.disk.small", "save.ranks", "load.ranks", *(f"save.memory.big.{t}" for t in THREADS),

@@ -1,6 +1,6 @@
 // bench/io_bench.cpp: times save() and load() of a state by ranks that are threads. Every round saves to a new directory; loads go into
 // tensors that exist, from a warm page cache, and what they loaded is checked. Prints one JSON object: seconds a round.
-//   io_bench --dir DIRECTORY [--shape big|mid|small|layers] [--mib N] [--ranks 1] [--threads 0] [--rounds 1]
+//   io_bench --dir DIRECTORY [--shape big|mid|small|layers|one] [--replicated] [--mib N] [--ranks 1] [--threads 0] [--rounds 1]
 //            [--only save|load|load_unverified] [--trace FILE]
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -21,6 +21,7 @@ using namespace tessera::bench;
 struct Options {
   std::string dir;
   std::string shape = "big";
+  bool replicated = false;
   int64_t mib = 0;
   int ranks = 1;
   int threads = 0;
@@ -76,8 +77,9 @@ void warm_up(const Options& options) {
 void run(const Options& options) {
   const auto tensors = shape_of(options.shape, options.mib);
   warm_up(options);
-  auto states = rank_states(tensors, cut_along(0, options.ranks), options.ranks, Fill::content);
-  auto into = rank_states(tensors, cut_along(0, options.ranks), options.ranks, Fill::zero);
+  const Layout layout = options.replicated ? Layout(Replicated{}) : cut_along(0, options.ranks);
+  auto states = rank_states(tensors, layout, options.ranks, Fill::content);
+  auto into = rank_states(tensors, layout, options.ranks, Fill::zero);
   std::map<std::string, Costs> costs;
   OnDisk disk;
   std::string report;
@@ -117,7 +119,8 @@ int main(int argc, char** argv) {
   Options options;
   CLI::App app("Times save and load of a state.");
   app.add_option("--dir", options.dir, "a directory of the file system to measure")->required()->check(CLI::ExistingDirectory);
-  app.add_option("--shape", options.shape, "big, mid, small or layers")->capture_default_str();
+  app.add_option("--shape", options.shape, "big, mid, small, layers or one")->capture_default_str();
+  app.add_flag("--replicated", options.replicated, "every rank has all of it");
   app.add_option("--mib", options.mib, "size of the state; 0 takes the shape's own")->check(CLI::NonNegativeNumber)->capture_default_str();
   app.add_option("--ranks", options.ranks, "ranks, a file each")->check(CLI::Range(1, 1024))->capture_default_str();
   app.add_option("--threads", options.threads, "that save or load a rank's file; 0 leaves it to them")

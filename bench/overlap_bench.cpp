@@ -1,16 +1,12 @@
-// bench/overlap_bench.cpp: how much of communication is hidden behind computing, over a link as slow as computing is. Prints one JSON
-// object.
-//   overlap_bench [--ranks 2] [--units 8] [--trace FILE]    FILE is a trace (checkpoint/trace_file.h): what each rank computed, what its
-//   link
-//                                                           carried, and when it waited
-// Computing   Each unit's forward takes --forward-ms, its backward twice that: by sleeping, so that a busy machine and few cores do not
-// matter.
-//             --computes: by multiplying matrices for about as long.
+// bench/overlap_bench.cpp: how much of communication is hidden behind computing, over a link as slow as computing. Prints one JSON object.
+//   overlap_bench [--ranks 2] [--units 8] [--trace FILE]
+// Trace       What each rank computed, what its link carried, and when it waited (checkpoint/trace_file.h).
+// Computing   Each unit's forward takes --forward-ms, its backward twice that: by sleeping, so that few cores and a busy machine do not
+//             matter. --computes: by multiplying matrices for about as long.
 // Link        Carries one unit's whole parameters in --link times the forward of one (DelayedCollectives). In backward a unit is gathered
 //             and its gradient reduced, while it computes for twice as long.
 // Hidden      1 − the time that rank 0 waited over the time that its link carried, of all operations but the root's gather, the first
-// unit's
-//             gather and the last reduce-scatter (the root's), which nothing can hide. `waits_ms` says what it waited for, a step.
+//             unit's gather and the last reduce-scatter (the root's), which nothing can hide. `waits_ms` says what it waited for, a step.
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>

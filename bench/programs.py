@@ -69,49 +69,13 @@ def ours(build, size, metadata=None):
     yield Program("metadata", [build / "bench/meta_bench", *scale, "--dir", DIR, *given], most_rounds=1)
 
 
-# How the saves behind a training step stand back (gpt_train --help).
-STAND_BACK = ("--nice", 19)
-
-
-def training(build, size):
-    """A step of examples/gpt alone and with saves in the background; only where the bench is built with LibTorch."""
-    for ranks in (1, 2):
-        command = ["python3", HERE / "gpt_steps.py", "--build", build, "--dir", DIR, "--ranks", ranks, "--steps", size.train_steps, "--", *STAND_BACK]
-        yield Program(f"train.{ranks}", command, most_rounds=1)
-    yield from our_steps(build, 5)
-
-
-OUR_STEPS = ("gloo", "shared_memory", "threads")
-PEER_STEPS = ("fsdp2", "ddp")
-
-
-def our_steps(build, steps):
-    """A step of the model of shared/peers/fsdp_step.py, two ranks in every way, and one process."""
-    program = [build / "bench/step_bench", "--steps", steps]
-    launch = [build / "tests/support/launch/tessera-launch", "--ranks", "2", "--"]
-    for name, fused in (("", []), (".fused", ["--fused"])):
-        for transport in ("gloo", "shared_memory"):
-            yield Program(f"step.{transport}{name}", [*launch, *program, "--transport", transport, *fused])
-        yield Program(f"step.threads{name}", [*program, "--ranks", 2, *fused])
-    yield Program("step.1", program)
-
-
-def peer_steps(python, directory, steps, most_rounds=1000):
-    for mode in (*PEER_STEPS, "fsdp1", "local"):
-        for name, fused in (("", []), (".fused", ["--fused"])):
-            if fused and mode not in PEER_STEPS:
-                continue
-            command = [python, HERE / "peer_step.py", "--peers", directory, "--mode", mode, "--steps", steps, *fused]
-            yield Program(f"peer.step.{mode}{name}", command, most_rounds=most_rounds, optional=True)
-
-
 def stock_planning(python, peers, size, out):
     """Stock's planning of a save, in CPU seconds of its coordinator; leaves stock's metadata in `out`."""
     command = [python, HERE / "peer_metadata.py", "--peers", peers, "--ranks", size.stock_ranks, "--tensors", size.tensors, "--out", out]
     return Program("peer.plan", command, most_rounds=1)
 
 
-def peers(python, directory, size, places, most_rounds, trains):
+def peers(python, directory, size, places, most_rounds):
     """What others take for the same. A peer that is not installed, or does not run with this torch, is skipped."""
     for peer in PEERS:
         command = [python, HERE / "peer_io.py", "--peers", directory, "--peer", peer, "--disk", DIR, "--memory", places["memory"], "--mib", size.mib,
@@ -120,8 +84,6 @@ def peers(python, directory, size, places, most_rounds, trains):
     for threads in (1, 2):
         command = [python, directory / "dcp_io.py", "--dir", DIR, "--ranks", 2, "--mib", size.mib, "--threads", threads, "--repeat", 2, "--fresh-dir"]
         yield Program(f"peer.dcp-2-ranks.{threads}", command, most_rounds=most_rounds, optional=True, read=second_repeat)
-    if trains:
-        yield from peer_steps(python, directory, 5, most_rounds)
 
 
 def second_repeat(output):

@@ -57,7 +57,8 @@ std::vector<Tensor> shape_of(const std::string& name, int64_t mib) {
   if (name == "small") return alike(count(4096, 4), {1 << 10});
   if (name == "square") return alike(count(64, 8 << 10), {2048, 1024});
   if (name == "layers") return layers(mib > 0 ? mib : 1024);
-  throw Error({.code = Code::invalid_argument, .what = "no shape \"" + name + "\"", .hint = "big, mid, small, layers or square"});
+  if (name == "one") return alike(1, {mib > 0 ? mib : 512, 1 << 18});
+  throw Error({.code = Code::invalid_argument, .what = "no shape \"" + name + "\"", .hint = "big, mid, small, square, layers or one"});
 }
 
 RankState::RankState(const std::vector<Tensor>& tensors, const Layout& layout, int ranks, int rank, Fill fill) {

@@ -19,7 +19,7 @@ struct Tensor {
 
 // big     tensors of 8 MiB, 64 of them          mid     of 512 KiB, 1,024            small   of 4 KiB, 4,096
 // layers  blocks of a transformer with Adam's moments, 1 GiB, as shared/peers/dcp_io.py has them
-// square  matrices of 2,048 × 1,024, 64 of them, to be cut either way
+// square  matrices of 2,048 × 1,024, 64 of them, to be cut either way       one     a single tensor of 512 MiB
 // `mib` in all; 0 takes what is said here. Error(invalid_argument) for another name.
 std::vector<Tensor> shape_of(const std::string& name, int64_t mib = 0);
 

@@ -5,7 +5,7 @@ others ({peer: figure}), samples (ours, a round each), checks (one for each part
 less ours is than the peer's, or, where there is no peer, ours over the ceiling. What was not measured is null, and then so is `met`.
 """
 from ceilings import disk, raw_name
-from programs import OUR_STEPS, PEER_STEPS, PEERS, THREADS, io_name
+from programs import PEERS, THREADS, io_name
 
 STOCK = "DCP 2.13"
 NAMES = {"dcp": f"{STOCK}, 1 thread", "dcp-2-threads": f"{STOCK}, 2 threads", "safetensors": "safetensors + copy"}
@@ -208,49 +208,9 @@ def mib(count):
     return count / 2**20 if count is not None else None
 
 
-def training(rows):
-    samples = rows.samples
-    for ranks in (1, 2):
-        program = f"train.{ranks}"
-        alone, during = samples.median(program, "alone_ms"), samples.median(program, "during_save_ms")
-        saved, waited = samples.median(program, "save_s"), samples.median(program, "waited_save_s")
-        checks = [at_most(1.05, "× the median without", over(during, alone)), at_most(3, "× the save's unlimited time", over(saved, waited))]
-        rows.add(f"train.{ranks}", f"step of gpt_train while a save runs behind it, ranks: {ranks}", "ms", program, during, ceiling=alone,
-                 checks=checks if ranks == 1 else (), histogram={"alone": samples.all(program, "alone_ms"), "during": samples.all(program, "during_save_ms")},
-                 save_s=saved, waited_save_s=waited, stall_s=samples.median(program, "stall_s"))
-    steps(rows)
-
-
-# How much of stock's time a step may take, by transport: of FSDP2's, of DDP's.
-MOST_OF_STOCK = {"gloo": (0.90, 1.10), "shared_memory": (0.75, 1.00), "threads": (None, None)}
-
-
-def steps(rows):
-    samples = rows.samples
-    local = samples.median("step.1", "step_ms_median")
-    for name, optimizer in (("", "for-loop AdamW"), (".fused", "fused AdamW")):
-        for transport in OUR_STEPS:
-            program = f"step.{transport}{name}"
-            ours, others = samples.median(program, "step_ms_median"), {mode: samples.median(f"peer.step.{mode}{name}", "step_ms_median") for mode in PEER_STEPS}
-            checks = [at_most(bound, f"× {mode}", over(ours, others[mode])) for bound, mode in zip(MOST_OF_STOCK[transport], PEER_STEPS) if bound]
-            rows.add(program, f"training step, 2 ranks, {transport.replace('_', ' ')}, {optimizer}", "ms", program, ours, peer=others["fsdp2"],
-                     peer_name=f"torch 2.13, fsdp2, {optimizer}", ceiling=local, checks=checks, others=others, samples=samples.all(program, "step_ms_median"),
-                     ours_cpu=samples.median(program, "cpu_ms"), peer_cpu=samples.median(f"peer.step.fsdp2{name}", "cpu_ms"))
-    for ranks, program, mode, title in ((2, "step.gloo", "fsdp1", "2 ranks"), (1, "step.1", "local", "1 process")):
-        rows.add(f"step.{mode}", f"training step, {title}", "ms", program, samples.median(program, "step_ms_median"),
-                 peer=samples.median(f"peer.step.{mode}", "step_ms_median"), peer_name=f"torch 2.13, {mode}, for-loop AdamW", ceiling=local if ranks == 2 else None)
-    ours, theirs = (above_baseline(samples, program) for program in ("step.gloo", "peer.step.fsdp2"))
-    rows.add("step.memory", "peak memory of a rank above the program's, training, 2 ranks over Gloo", "MiB", "step.gloo", ours, peer=theirs,
-             peer_name="torch 2.13, fsdp2", checks=[at_most(0.85, "× fsdp2", over(ours, theirs))])
-
-
-def above_baseline(samples, program):
-    peak, baseline = samples.median(program, "peak_rss_MiB"), samples.median(program, "baseline_rss_MiB")
-    return peak - baseline if peak is not None and baseline is not None else None
-
-
 def results(samples, size):
+    """Of everything but training (training_targets.py)."""
     rows = Rows(samples, size)
-    for part in (saves_to_disk, saves_to_memory, loads, each_tensor, background, planning, metadata, control, resharding, training):
+    for part in (saves_to_disk, saves_to_memory, loads, each_tensor, background, planning, metadata, control, resharding):
         part(rows)
     return rows.rows

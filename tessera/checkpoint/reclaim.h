@@ -1,12 +1,10 @@
 // tessera/checkpoint/reclaim.h: what saves that were cut short left behind, and its removal.
 // Rule        A leftover is a directory named as only a save names one (storage/names.h: ".tessera-" or ".tessera-trash-" and 32
-// hexadecimal
-//             digits), in a root, beside a target, or inside one. Where a save was cut short inside its target, it is also the
-//             files that had moved up already: those that its staging directory names and no longer holds, as long as published, in a
+//             hexadecimal digits), in a root, beside a target, or inside one. Where a save was cut short inside its target, it is also
+//             the files that had moved up already: those that its staging directory names and no longer holds, as long as published, in a
 //             directory without `.metadata`. No save publishes under such a name, so the rule cannot match a step (I8).
 // Safe when   A save may be at work in a staging directory: one is left alone until nothing in it changed for `older_than`. A leftover goes
-// out
-//             of sight by one rename first, so a save that is at work after all fails, and publishes no part. Clocks count: on a
+//             out of sight by one rename first, so a save that is at work after all fails, and publishes no part. Clocks count: on a
 //             network file system the server's must not be hours away from ours.
 // Errors      A leftover that cannot be removed is told in the report. Throws Error(io) where the directory cannot be listed.
 #pragma once

@@ -3,8 +3,7 @@
 // chooses it yet: whoever wants it makes one.
 // Devices     Tensors are on this rank's GPU. wait() makes the current stream wait, not the caller, and lets the host go on.
 // Errors      What NCCL says while operations are launched. A rank that is lost later is found by NCCL's own watchdog, at `deadline`, and
-// by
-//             the control plane at the next launch.
+//             by the control plane at the next launch.
 // Determinism NCCL's: the order of a reduction is that of its ring or tree.
 #pragma once
 

@@ -1,8 +1,7 @@
 // tessera/collectives/shared_exchange.h: ranks hand each other pieces through a shared region, a step at a time.
 // Model       Each rank has a ring of slots. In step s it writes its slot s mod `slots`, says so, reads the slots of the others once they
-// said
-//             so, and says that it is through with them; a slot is written again once all ranks are through with it. All ranks make the
-//             same steps. A rank may write some steps before it reads them, but fewer than there are slots.
+//             said so, and says that it is through with them; a slot is written again once all ranks are through with it. All ranks make
+//             the same steps. A rank may write some steps before it reads them, but fewer than there are slots.
 // Memory      Bounded by the slots, whatever is handed through them. Each rank touches its own first, so they lie in its part of memory.
 // Waiting     Looks for a moment, then sleeps on a futex in the region; about every `slice` it asks `watch`, which throws to end the wait.
 // Trust       The ranks of a job trust each other: what one writes into the region can mislead the others, though not make them write

@@ -5,8 +5,7 @@
 //             The parameters' tensors keep their identity for life: they are views of the full buffer.
 //             shard()'s padding is 0, and so is that of its gradient.
 // no_shard    The shard is the full buffer: nothing is ever gathered or freed, and shard_rank() is 0 everywhere. In mixed precision there
-// is
-//             a full buffer beside it, filled by a cast.
+//             is a full buffer beside it, filled by a cast.
 // Hybrid      A buffer is sharded within the shard group; gradients are reduced there, then among the replicas.
 // Precision   shard() and its gradient have the dtype that the parameters were built with. The full buffer has param_dtype; a precise one,
 //             which the parameters are views of while somebody asked for it, has that of the shard.
