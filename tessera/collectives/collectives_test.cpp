@@ -15,6 +15,7 @@
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <vector>
 
+#include "tessera/collectives/across_hosts.h"
 #include "tessera/collectives/gloo_collectives.h"
 #include "tessera/collectives/shared_collectives.h"
 #include "tessera/collectives/thread_collectives.h"
@@ -469,6 +470,19 @@ std::vector<Outcome<Done>> run_over_gloo(int ranks, Milliseconds deadline, const
   });
 }
 
+// The first two ranks on one host, the others on another.
+std::vector<Outcome<Done>> run_across_hosts(int ranks, Milliseconds deadline, const std::function<void(Collectives&)>& body) {
+  const c10::intrusive_ptr<c10d::Store> store = c10::make_intrusive<c10d::HashStore>();
+  Comms comms = thread_comms(ranks);
+  return run_as_ranks(comms, [&](Comm& control) {
+    const Members all = all_members(control.rank(), control.size());
+    std::vector<int> hosts;
+    for (const int r : all.ranks) hosts.push_back(r < 2 ? 0 : 2);
+    const auto collectives = across_hosts(gloo_collectives(store, control, all, deadline), all, hosts, control, deadline);
+    body(*collectives);
+  });
+}
+
 // As above: only the control plane would be another between processes.
 auto run_over_shared_memory(const SharedSlots& slots) {
   return [slots](int ranks, Milliseconds deadline, const std::function<void(Collectives&)>& body) {
@@ -482,6 +496,7 @@ auto run_over_shared_memory(const SharedSlots& slots) {
 
 INSTANTIATE_TEST_SUITE_P(Transports, CollectivesConformance,
                          testing::Values(CollectivesKind{"threads", true, run_over_threads}, CollectivesKind{"gloo", false, run_over_gloo},
+                                         CollectivesKind{"across_hosts", false, run_across_hosts},
                                          CollectivesKind{"shared_memory", true, run_over_shared_memory({})},
                                          CollectivesKind{"shared_memory_in_small_pieces", true,
                                                          run_over_shared_memory({.count = 3, .bytes = 256})}),

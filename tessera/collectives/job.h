@@ -15,7 +15,7 @@ namespace tessera {
 
 // How ranks that are processes hand each other tensors.
 enum class Transport {
-  automatic,      // shared memory where all ranks are on one host and can share it, else Gloo
+  automatic,      // shared memory where all ranks are on one host and can share it, else Gloo; within a host, a group shares memory
   gloo,           // sockets
   shared_memory,  // Error(unsupported) where ranks cannot share it
 };

@@ -5,6 +5,7 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include "tessera/collectives/across_hosts.h"
 #include "tessera/collectives/checked_collectives.h"
 #include "tessera/collectives/deaf_threads.h"
 #include "tessera/collectives/gloo_collectives.h"
@@ -80,18 +81,26 @@ std::unique_ptr<Comm> sit_down(const LaunchEnvironment& environment, c10d::Store
   return socket_follower(std::string(invitation.begin(), invitation.end()), options);
 }
 
-// The same on all ranks: whether each is where it can share memory with all others.
-bool on_one_host(Comm& control) {
+// The same on all ranks: a number for each, and equal numbers for those that can share memory.
+std::vector<int> hosts_of_ranks(Comm& control) {
   const std::string mine = meeting_ground();
   const auto bytes = as_bytes(mine);
-  const auto all = all_gather(control, "meeting grounds", {bytes.begin(), bytes.end()});
-  return !mine.empty() && std::ranges::all_of(all, [&](const Bytes& other) { return other == all.front(); });
+  const auto grounds = all_gather(control, "meeting grounds", {bytes.begin(), bytes.end()});
+  std::vector<int> hosts;
+  for (size_t r = 0; r < grounds.size(); ++r) {
+    // Who does not know where it is, is alone there.
+    const auto same = grounds[r].empty() ? grounds.begin() + static_cast<std::ptrdiff_t>(r) : std::ranges::find(grounds, grounds[r]);
+    hosts.push_back(static_cast<int>(same - grounds.begin()));
+  }
+  return hosts;
 }
 
 std::unique_ptr<Collectives> data_plane(const LaunchEnvironment& environment, const c10::intrusive_ptr<c10d::Store>& store, Comm& control,
                                         const JobOptions& options) {
+  std::vector<int> hosts;
   if (options.transport != Transport::gloo) {
-    const bool one_host = on_one_host(control);
+    hosts = hosts_of_ranks(control);
+    const bool one_host = std::ranges::all_of(hosts, [&](int host) { return host == hosts.front(); });
     const bool must = options.transport == Transport::shared_memory;
     if (!one_host && must)
       throw Error({.code = Code::unsupported, .what = "the ranks are not all where they can share memory: on one host, as one user"});
@@ -103,7 +112,8 @@ std::unique_ptr<Collectives> data_plane(const LaunchEnvironment& environment, co
   }
   Members all = all_members(control.rank(), control.size());
   auto gloo = find_others(environment, [&] { return gloo_collectives(store, control, all, options.data_deadline); });
-  return options.check_order ? checked_collectives(std::move(gloo), std::move(all.ranks)) : std::move(gloo);
+  if (options.check_order) gloo = checked_collectives(std::move(gloo), all.ranks);
+  return hosts.empty() ? std::move(gloo) : across_hosts(std::move(gloo), std::move(all), std::move(hosts), control, options.data_deadline);
 }
 
 }  // namespace

@@ -396,12 +396,8 @@ class SharedCollectives final : public Collectives {
   }
 
   std::unique_ptr<Collectives> split(const std::vector<int>& ranks) override {
-    Members members = agree_on_split(*this, engine_->members(), ranks);
-    const auto tell_all = [&](Bytes mine) { return tell_through(*this, mine); };
-    SharedRegion region = meet_in_memory(rank(), ranks.front(), SharedExchange::region_bytes(members.size(), slots_), tell_all);
-    if (members.size() == 1) return lone_collectives();
-    return std::make_unique<SharedCollectives>(
-        std::make_shared<Engine>(std::move(region), engine_->control(), std::move(members), engine_->deadline(), slots_), slots_);
+    Members group = agree_on_split(*this, engine_->members(), ranks);
+    return shared_group(*this, std::move(group), ranks.front(), engine_->control(), engine_->deadline(), slots_);
   }
 
   // The control plane spreads the word, and every wait looks at it.
@@ -412,31 +408,43 @@ class SharedCollectives final : public Collectives {
     return std::make_unique<SharedWork>(engine_, engine_->launch(what, buffers_of(whole, shard)));
   }
 
-  // Bytes of the same number on every rank.
-  static std::vector<Bytes> tell_through(Collectives& whole, const Bytes& mine) {
-    const auto each = static_cast<int64_t>(mine.size());
-    const at::Tensor one = at::empty({each}, at::kByte);
-    const at::Tensor all = at::empty({each * whole.size()}, at::kByte);
-    std::memcpy(one.mutable_data_ptr(), mine.data(), mine.size());
-    whole.all_gather_into(all, one, "split")->wait();
-    std::vector<Bytes> told;
-    const auto* first = static_cast<const std::byte*>(all.const_data_ptr());
-    for (int r = 0; r < whole.size(); ++r) told.emplace_back(first + r * each, first + (r + 1) * each);
-    return told;
-  }
-
   const std::shared_ptr<Engine> engine_;
   const SharedSlots slots_;
 };
 
+// Bytes of the same number on every rank.
+std::vector<Bytes> tell_through(Collectives& whole, const Bytes& mine) {
+  const auto each = static_cast<int64_t>(mine.size());
+  const at::Tensor one = at::empty({each}, at::kByte);
+  const at::Tensor all = at::empty({each * whole.size()}, at::kByte);
+  std::memcpy(one.mutable_data_ptr(), mine.data(), mine.size());
+  whole.all_gather_into(all, one, "split")->wait();
+  std::vector<Bytes> told;
+  const auto* first = static_cast<const std::byte*>(all.const_data_ptr());
+  for (int r = 0; r < whole.size(); ++r) told.emplace_back(first + r * each, first + (r + 1) * each);
+  return told;
+}
+
+void check_room(const SharedSlots& slots, int ranks) {
+  if (slots.bytes >= size_t{64} * static_cast<size_t>(ranks)) return;
+  throw Error({.code = Code::unsupported,
+               .what = "a slot of " + std::to_string(slots.bytes) + " bytes has no part for each of " + std::to_string(ranks) + " ranks"});
+}
+
 }  // namespace
 
+std::unique_ptr<Collectives> shared_group(Collectives& whole, Members group, int first, Comm& control, Milliseconds deadline,
+                                          const SharedSlots& slots) {
+  check_room(slots, whole.size());
+  const auto tell_all = [&](Bytes mine) { return tell_through(whole, mine); };
+  SharedRegion region = meet_in_memory(whole.rank(), first, SharedExchange::region_bytes(group.size(), slots), tell_all);
+  if (group.size() == 1) return lone_collectives();
+  return std::make_unique<SharedCollectives>(std::make_shared<Engine>(std::move(region), control, std::move(group), deadline, slots),
+                                             slots);
+}
+
 std::unique_ptr<Collectives> shared_collectives(Comm& control, Milliseconds deadline, const SharedSlots& slots) {
-  if (slots.bytes < size_t{64} * static_cast<size_t>(control.size())) {
-    throw Error({.code = Code::unsupported,
-                 .what = "a slot of " + std::to_string(slots.bytes) + " bytes has no part for each of " + std::to_string(control.size()) +
-                         " ranks"});
-  }
+  check_room(slots, control.size());
   const auto tell_all = [&](Bytes mine) { return all_gather(control, "share memory", std::move(mine)); };
   SharedRegion region = meet_in_memory(control.rank(), 0, SharedExchange::region_bytes(control.size(), slots), tell_all);
   Members members = all_members(control.rank(), control.size());

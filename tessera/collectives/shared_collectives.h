@@ -20,4 +20,10 @@ namespace tessera {
 // Errors      Error(unsupported), alike on all ranks, where one cannot share memory with the others.
 std::unique_ptr<Collectives> shared_collectives(Comm& control, Milliseconds deadline, const SharedSlots& slots = {});
 
+// The groups that `whole` is being split into: every rank of it calls this at once, with who is in its own group (agree_on_split) and the
+// first of them, by its number in `whole`.
+// Errors      The same, alike on all ranks of all groups.
+std::unique_ptr<Collectives> shared_group(Collectives& whole, Members group, int first, Comm& control, Milliseconds deadline,
+                                          const SharedSlots& slots = {});
+
 }  // namespace tessera
