@@ -97,12 +97,12 @@ class Picture {
     const double x = x_(static_cast<double>(after.step) - 0.5), y = top + 14 + 28 * (after.run % 4);  // labels do not cover each other
     out_ << "<g class=\"resume\" data-step=\"" << after.step - 1 << "\">\n";
     stroke(x, top, x, height - bottom, "stroke=\"#555\" stroke-dasharray=\"4 3\"");
-    text(x + 4, y, "start", "resumed from step " + std::to_string(after.step - 1));
+    text(x + 8, y, "start", "resumed from step " + std::to_string(after.step - 1));
     out_ << "</g>\n";
     if (before.ranks == after.ranks) return;
     out_ << "<g class=\"ranks\" data-from=\"" << before.ranks << "\" data-to=\"" << after.ranks << "\">\n<circle cx=\"" << number(x)
          << "\" cy=\"" << number(y_(after.loss)) << "\" r=\"5\" fill=\"" << colours_.at(after.ranks) << "\"/>\n";
-    text(x + 4, y + 14, "start", std::to_string(before.ranks) + " → " + std::to_string(after.ranks) + " ranks");
+    text(x + 8, y + 14, "start", std::to_string(before.ranks) + " → " + std::to_string(after.ranks) + " ranks");
     out_ << "</g>\n";
   }
   void legend() {
