@@ -4,6 +4,7 @@
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
+#include <torch/optim/optimizer.h>
 
 #include <cmath>
 
@@ -27,20 +28,36 @@ GradScaler::GradScaler(const Job& job, const GradScalerOptions& options)
 
 at::Tensor GradScaler::scale(const at::Tensor& loss) const { return options_.enabled ? loss.mul(at::full({}, scale_, at::kFloat)) : loss; }
 
-void GradScaler::unscale_(Optimizer& optimizer) {
+void GradScaler::unscale_(Optimizer& optimizer) { unscale(&optimizer, optimizer.gradients()); }
+
+void GradScaler::unscale_(torch::optim::Optimizer& optimizer) {
+  std::vector<at::Tensor> gradients;
+  for (const auto& group : optimizer.param_groups()) {
+    for (const at::Tensor& parameter : group.params()) {
+      if (parameter.grad().defined()) gradients.push_back(parameter.grad());
+    }
+  }
+  unscale(&optimizer, gradients);
+}
+
+void GradScaler::unscale(const void* optimizer, const std::vector<at::Tensor>& gradients) {
   if (!options_.enabled) return;
-  Progress& progress = progress_[&optimizer];
+  Progress& progress = progress_[optimizer];
   if (progress.stepped) throw refused("unscale_() is called after step()");
   if (progress.unscaled) throw refused("unscale_() has already been called on this optimizer since the last update()");
   const at::NoGradGuard no_grad;
   at::Tensor found_inf = at::zeros({1}, at::kFloat);
   const at::Tensor inverse = at::full({}, 1.0 / static_cast<double>(scale_), at::kFloat);
-  for (const at::Tensor& gradient : optimizer.gradients()) at::_amp_foreach_non_finite_check_and_unscale_(gradient, found_inf, inverse);
+  for (const at::Tensor& gradient : gradients) at::_amp_foreach_non_finite_check_and_unscale_(gradient, found_inf, inverse);
   job_.collectives().all_reduce(found_inf, Reduce::max)->wait();
   progress = {.found_inf = found_inf.item<float>() != 0, .unscaled = true, .stepped = false};
 }
 
-bool GradScaler::step(Optimizer& optimizer) {
+bool GradScaler::step(Optimizer& optimizer) { return step_unless_infinite(optimizer); }
+bool GradScaler::step(torch::optim::Optimizer& optimizer) { return step_unless_infinite(optimizer); }
+
+template <class AnyOptimizer>
+bool GradScaler::step_unless_infinite(AnyOptimizer& optimizer) {
   if (options_.enabled) {
     if (progress_[&optimizer].stepped) throw refused("step() has already been called since the last update()");
     if (!progress_[&optimizer].unscaled) unscale_(optimizer);

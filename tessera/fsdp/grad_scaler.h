@@ -13,9 +13,14 @@
 
 #include <cstdint>
 #include <map>
+#include <vector>
 
 #include "tessera/collectives/job.h"
 #include "tessera/layout/state_dict.h"
+
+namespace torch::optim {
+class Optimizer;
+}
 
 namespace tessera {
 
@@ -35,8 +40,10 @@ class GradScaler {
   at::Tensor scale(const at::Tensor& loss) const;
   // Divides the optimizer's gradients by the scale; at most once before its step. Gradients of float16 as well (stock's FSDP does so too).
   void unscale_(Optimizer& optimizer);
+  void unscale_(torch::optim::Optimizer& optimizer);
   // The optimizer's step, unless there was an inf or a nan on any rank. False if it was skipped.
   bool step(Optimizer& optimizer);
+  bool step(torch::optim::Optimizer& optimizer);
   // Ends an iteration: the scale shrinks after a skipped step, grows after enough others, or is set.
   void update();
   void update(double new_scale);
@@ -52,11 +59,15 @@ class GradScaler {
     bool stepped = false;
   };
 
+  void unscale(const void* optimizer, const std::vector<at::Tensor>& gradients);
+  template <class AnyOptimizer>
+  bool step_unless_infinite(AnyOptimizer& optimizer);
+
   Job job_;
   GradScalerOptions options_;
   float scale_;  // as stock keeps it
   int64_t growth_tracker_ = 0;
-  std::map<const Optimizer*, Progress> progress_;  // in this iteration
+  std::map<const void*, Progress> progress_;  // of each optimizer, in this iteration
 };
 
 }  // namespace tessera

@@ -5,8 +5,10 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/ones_like.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/optim/sgd.h>
 
 #include <array>
 #include <limits>
@@ -44,6 +46,27 @@ TEST(GradScaler, AnInfinityOnOneRankMakesAllSkipAndScaleAlike) {
       EXPECT_FALSE(identical(values_of(model), before));
     });
   }
+}
+
+TEST(GradScaler, TakesOptimizersOfLibTorchToo) {
+  run_ranks(2, [&](Job& job) {
+    auto model = sharded_net(job);
+    torch::optim::SGD optimizer(model->parameters(), torch::optim::SGDOptions(0.5));
+    GradScaler scaler(job, {.init_scale = 8});
+    const Values before = values_of(model);
+    set_gradients(model, job.rank() == 1 ? infinity : 1);
+    EXPECT_FALSE(scaler.step(optimizer));
+    scaler.update();
+    EXPECT_TRUE(identical(values_of(model), before));
+    set_gradients(model, 4);
+    scaler.unscale_(optimizer);
+    for (const NamedFlatUnit& named : flat_units(model)) {
+      const at::Tensor gradient = named.unit->shard().grad();
+      EXPECT_TRUE(at::equal(gradient, at::ones_like(gradient))) << "4 over a scale that has shrunk to 4";
+    }
+    EXPECT_TRUE(scaler.step(optimizer));
+    EXPECT_FALSE(identical(values_of(model), before));
+  });
 }
 
 TEST(GradScaler, ScalesByAPowerOfTwoWithoutATrace) {
