@@ -315,15 +315,18 @@ void FlatUnit::add_to_shard(at::Tensor reduced) {
   else gradient = reduced.to(shard_.scalar_type());
 }
 
+at::Tensor FlatUnit::whole_of(const at::Tensor& like_shard, const std::string& label) const {
+  if (!shards_) return like_shard;
+  at::Tensor whole = at::empty({layout_.padded_numel}, like_shard.options());
+  if (layout_.padded_numel > 0) shards_->all_gather_into(whole, like_shard, label)->wait();
+  return whole;
+}
+
 void FlatUnit::show_gradients() {
   const at::NoGradGuard no_grad;
   const at::Tensor& gradient = shard_.grad();
   if (!gradient.defined()) return;
-  shown_ = gradient;
-  if (shards_) {
-    shown_ = at::empty({layout_.padded_numel}, gradient.options());
-    if (layout_.padded_numel > 0) shards_->all_gather_into(shown_, gradient, label_ + ", gradient")->wait();
-  }
+  shown_ = whole_of(gradient, label_ + ", gradient");
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const FlatParameter& place = layout_.parameters[i];
     parameters_[i].mutable_grad() = shown_.narrow(0, place.offset, place.numel).view(place.sizes).to(parameters_[i].scalar_type());

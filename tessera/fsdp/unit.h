@@ -58,6 +58,9 @@ class FlatUnit {
   at::Tensor shard_part(size_t index) const { return part_of(shard_, index); }
   // The same part of anything that is laid out like the shard: a gradient, a moment.
   at::Tensor part_of(const at::Tensor& like_shard, size_t index) const;
+  // What all ranks hold of something that is laid out like the shard: 1-D, padding included; the thing itself where every rank holds all of
+  // it. Collective.
+  at::Tensor whole_of(const at::Tensor& like_shard, const std::string& label) const;
 
   // The whole buffer, padding included. Its bytes are there while whole().
   const at::Tensor& full() const { return held_->flat(); }

@@ -1,11 +1,5 @@
 #include "tessera/libtorch/model_state.h"
 
-#include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros.h>
-
-#include "tessera/collectives/job.h"
-
 namespace tessera {
 namespace {
 
@@ -43,63 +37,33 @@ TensorLeaf parameter_leaf(const NamedParameter& parameter, const at::Tensor& par
   return leaf;
 }
 
-WholeCopies::WholeCopies(ModuleRef model, bool rank0_only) : model_(model), rank0_only_(rank0_only) {
-  const at::NoGradGuard no_grad;
-  std::vector<NamedParameter> parameters = named_parameters(model);
+std::optional<TensorLeaf> parameter_leaf(const NamedParameter& parameter, const std::string& what, const at::Tensor& part,
+                                         TensorViews& views, const WholeTensors* whole) {
+  if (!whole || !parameter.unit) return parameter_leaf(parameter, part, views);
+  const at::Tensor tensor = whole->of(parameter, what);
+  if (!tensor.defined()) return std::nullopt;
+  return replicated(views.view(tensor));
+}
+
+std::vector<ShardPart> shard_parts(ModuleRef model) {
   for (const NamedFlatUnit& named : flat_units(model)) named.unit->refuse_while_summoned("a state of kind full was made");
-  // One unit whole at a time.
-  for (const NamedFlatUnit& named : flat_units(model)) {
-    const bool was_whole = named.unit->whole();
-    named.unit->unshard(/*precise=*/true);
-    for (NamedParameter& parameter : parameters) {
-      if (parameter.unit != named.unit || (rank0_only && named.unit->job().rank() != 0)) continue;
-      at::Tensor whole = at::empty_like(parameter.tensor).copy_(parameter.tensor);
-      copies.push_back({parameter, std::move(whole)});
-    }
-    if (!was_whole || named.unit->options().mixed_precision.param_dtype) named.unit->reshard();
+  std::vector<ShardPart> parts;
+  for (const NamedParameter& parameter : named_parameters(model)) {
+    if (parameter.unit) parts.push_back({parameter, {}, parameter.unit->shard_part(parameter.index)});
   }
+  return parts;
 }
 
-void WholeCopies::write_back() const {
-  const at::NoGradGuard no_grad;
-  if (rank0_only_) return send_from_rank0();
-  for (const Copy& copy : copies) {
-    const FlatUnit& unit = *copy.parameter.unit;
-    const Range mine = unit.layout().part(unit.shard_rank(), copy.parameter.index);
-    if (mine.size() > 0) unit.shard_part(copy.parameter.index).copy_(copy.whole.view({-1}).narrow(0, mine.begin, mine.size()));
-  }
-}
-
-void WholeCopies::send_from_rank0() const {
-  for (const NamedFlatUnit& named : flat_units(model_)) {
-    const FlatUnit& unit = *named.unit;
-    const FlatLayout& layout = unit.layout();
-    if (layout.numel == 0) continue;
-    const at::Tensor flat = at::zeros({layout.numel}, unit.shard().options().requires_grad(false));
-    for (const Copy& copy : copies) {
-      if (copy.parameter.unit != named.unit) continue;
-      const FlatParameter& place = layout.parameters.at(copy.parameter.index);
-      flat.narrow(0, place.offset, place.numel).copy_(copy.whole.view({-1}));
-    }
-    unit.job().collectives().broadcast(flat, 0, named.key + ", from rank 0")->wait();
-    const Range mine = layout.range(unit.shard_rank());
-    unit.shard().detach().narrow(0, 0, mine.size()).copy_(flat.narrow(0, mine.begin, mine.size()));
-  }
-}
-
-StateDict model_state(ModuleRef model, Kind kind, TensorViews& views, const WholeCopies* whole) {
+StateDict model_state(ModuleRef model, Kind kind, TensorViews& views, const WholeTensors* whole) {
   StateDict state;
   if (kind == Kind::local) {
     for (const NamedFlatUnit& named : flat_units(model)) add_by_all_names(state, named.key, named.aliases, flat_leaf(*named.unit, views));
   }
   for (const NamedParameter& parameter : named_parameters(model)) {
-    if (parameter.unit && kind != Kind::sharded) continue;
+    if (parameter.unit && kind == Kind::local) continue;
     const at::Tensor part = parameter.unit ? parameter.unit->shard_part(parameter.index) : parameter.tensor;
-    add_by_all_names(state, parameter.name, parameter.aliases, parameter_leaf(parameter, part, views));
-  }
-  if (kind == Kind::full) {
-    for (const auto& [parameter, tensor] : whole->copies)
-      add_by_all_names(state, parameter.name, parameter.aliases, replicated(views.view(tensor)));
+    const auto leaf = parameter_leaf(parameter, {}, part, views, kind == Kind::full ? whole : nullptr);
+    if (leaf) add_by_all_names(state, parameter.name, parameter.aliases, *leaf);
   }
   for (const NamedBuffer& buffer : named_buffers(model))
     add_by_all_names(state, buffer.name, buffer.aliases, replicated(views.view(buffer.tensor, buffer.built_dtype)));

@@ -15,14 +15,24 @@ std::string group_key(size_t group, const std::string& option) { return "param_g
 
 }  // namespace
 
-StateDict optimizer_state(const Optimizer& optimizer, TensorViews& views) {
+std::vector<ShardPart> shard_parts(const Optimizer& optimizer) {
+  std::vector<ShardPart> parts;
+  for (const ParameterState& held : optimizer.state()) {
+    for (const NamedState& named : held.state) {
+      if (held.parameter.unit && named.tensor.dim() > 0) parts.push_back({held.parameter, named.name, named.tensor});
+    }
+  }
+  return parts;
+}
+
+StateDict optimizer_state(const Optimizer& optimizer, TensorViews& views, const WholeTensors* whole) {
   StateDict state;
   for (const ParameterState& held : optimizer.state()) {
     for (const NamedState& named : held.state) {
       const std::string& name = held.parameter.name;
       const bool scalar = named.tensor.dim() == 0;
-      TensorLeaf leaf = scalar ? replicated(views.view(named.tensor)) : parameter_leaf(held.parameter, named.tensor, views);
-      state.add("state." + name + "." + named.name, std::move(leaf), {"state", name, named.name});
+      auto leaf = scalar ? replicated(views.view(named.tensor)) : parameter_leaf(held.parameter, named.name, named.tensor, views, whole);
+      if (leaf) state.add("state." + name + "." + named.name, *std::move(leaf), {"state", name, named.name});
     }
   }
   const std::vector<ParameterGroup> groups = optimizer.groups();

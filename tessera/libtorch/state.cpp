@@ -1,5 +1,7 @@
 #include "tessera/libtorch/state.h"
 
+#include <optional>
+
 #include "tessera/base/error.h"
 #include "tessera/format/nested.h"
 #include "tessera/libtorch/optimizer_state.h"
@@ -20,33 +22,61 @@ StateDict below(const StateDict& loaded, const std::string& name) {
   return inner;
 }
 
+// Whole tensors of kind full: they live from a description until the next one, or until they were written back.
+class Whole {
+ public:
+  // Nothing for the other kinds.
+  template <class Parts>
+  const WholeTensors* gather(const StateOptions& options, Parts parts) {
+    tensors_.reset();
+    if (options.kind == Kind::full) tensors_.emplace(parts(), options.rank0_only);
+    return tensors_ ? &*tensors_ : nullptr;
+  }
+  void write_back() {
+    if (tensors_) tensors_->write_back();
+    tensors_.reset();
+  }
+
+ private:
+  std::optional<WholeTensors> tensors_;
+};
+
 }  // namespace
 
 StatePart::StatePart(ModuleRef model) {
-  // Copies of kind full live from a description until the next one, or until they were written back.
-  const auto whole = std::make_shared<std::unique_ptr<WholeCopies>>();
+  const auto whole = std::make_shared<Whole>();
   describe = [model, whole](const StateOptions& options, TensorViews& views) {
-    *whole = options.kind == Kind::full ? std::make_unique<WholeCopies>(model, options.rank0_only) : nullptr;
-    return model_state(model, options.kind, views, whole->get());
+    return model_state(model, options.kind, views, whole->gather(options, [&] { return shard_parts(model); }));
   };
   apply = [model, whole](const StateDict&) {
-    if (*whole) (*whole)->write_back();
-    whole->reset();
+    whole->write_back();
     model_changed(model);
   };
 }
 
-StatePart::StatePart(Optimizer& optimizer)
-    : describe([&optimizer](const StateOptions&, TensorViews& views) { return optimizer_state(optimizer, views); }),
-      apply([&optimizer](const StateDict& loaded) { apply_optimizer_state(optimizer, loaded); }) {}
+StatePart::StatePart(Optimizer& optimizer) {
+  const auto whole = std::make_shared<Whole>();
+  describe = [&optimizer, whole](const StateOptions& options, TensorViews& views) {
+    return optimizer_state(optimizer, views, whole->gather(options, [&] { return shard_parts(optimizer); }));
+  };
+  apply = [&optimizer, whole](const StateDict& loaded) {
+    whole->write_back();
+    apply_optimizer_state(optimizer, loaded);
+  };
+}
 
 StatePart::StatePart(torch::optim::Optimizer& optimizer, ModuleRef model) {
   const auto not_begun = std::make_shared<NotBegun>();
-  describe = [&optimizer, model, not_begun](const StateOptions&, TensorViews& views) {
+  const auto whole = std::make_shared<Whole>();
+  describe = [&optimizer, model, not_begun, whole](const StateOptions& options, TensorViews& views) {
     not_begun->clear();
-    return torch_optimizer_state(optimizer, model, views, *not_begun);
+    const auto* gathered = whole->gather(options, [&] { return shard_parts(optimizer, model, *not_begun); });
+    return torch_optimizer_state(optimizer, model, views, *not_begun, gathered);
   };
-  apply = [&optimizer, model, not_begun](const StateDict& loaded) { apply_torch_optimizer_state(optimizer, model, loaded, *not_begun); };
+  apply = [&optimizer, model, not_begun, whole](const StateDict& loaded) {
+    whole->write_back();
+    apply_torch_optimizer_state(optimizer, model, loaded, *not_begun);
+  };
 }
 
 StatePart::StatePart(Value& nested)

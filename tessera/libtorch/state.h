@@ -23,7 +23,7 @@ namespace tessera {
 
 struct StateOptions {
   Kind kind = Kind::sharded;
-  // Of kind full: rank 0 alone holds, saves and loads whole parameters, and sends each rank its part after a load. Others have the rest.
+  // Of kind full: rank 0 alone holds, saves and loads whole tensors, and sends each rank its part after a load. Others have the rest.
   bool rank0_only = false;
 };
 

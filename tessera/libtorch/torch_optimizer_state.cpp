@@ -164,7 +164,22 @@ void for_each_parameter(torch::optim::Optimizer& optimizer, const NamesOfLeaf& n
 
 }  // namespace
 
-StateDict torch_optimizer_state(torch::optim::Optimizer& optimizer, ModuleRef model, TensorViews& views, NotBegun& not_begun) {
+std::vector<ShardPart> shard_parts(torch::optim::Optimizer& optimizer, ModuleRef model, NotBegun& not_begun) {
+  const Adapter adapter = adapter_of(optimizer);
+  const NamesOfLeaf names = names_of_leaves(model);
+  std::vector<ShardPart> parts;
+  for (size_t g = 0; g < optimizer.param_groups().size(); ++g) {
+    for_each_parameter(optimizer, names, g, [&](const NamedParameter& parameter, const at::Tensor& leaf) {
+      if (!parameter.unit) return;
+      for (const auto& [what, tensor] : adapter.fields(optimizer, leaf, optimizer.param_groups()[g], not_begun).tensors)
+        parts.push_back({parameter, what, parameter.unit->part_of(tensor, parameter.index)});
+    });
+  }
+  return parts;
+}
+
+StateDict torch_optimizer_state(torch::optim::Optimizer& optimizer, ModuleRef model, TensorViews& views, NotBegun& not_begun,
+                                const WholeTensors* whole) {
   const Adapter adapter = adapter_of(optimizer);
   const NamesOfLeaf names = names_of_leaves(model);
   StateDict state;
@@ -176,7 +191,8 @@ StateDict torch_optimizer_state(torch::optim::Optimizer& optimizer, ModuleRef mo
       const Fields fields = adapter.fields(optimizer, leaf, optimizer.param_groups()[g], not_begun);
       for (const auto& [what, tensor] : fields.tensors) {
         const at::Tensor part = parameter.unit ? parameter.unit->part_of(tensor, parameter.index) : tensor;
-        state.add(state_key(parameter, what), parameter_leaf(parameter, part, views), {"state", parameter.name, what});
+        auto leaf = parameter_leaf(parameter, what, part, views, whole);
+        if (leaf) state.add(state_key(parameter, what), *std::move(leaf), {"state", parameter.name, what});
       }
       if (fields.step) {
         state.add(state_key(parameter, "step"), replicated(views.view(at::full({}, static_cast<float>(*fields.step), at::kFloat))),
