@@ -8,7 +8,7 @@ JOBS ?= $(shell awk -v cores=$$(nproc) '/^MemAvailable/ { fit = int($$2 / 160000
           END { print fit < 1 ? 1 : fit < cores ? fit : cores }' /proc/meminfo)
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build release demo check test test-dev test-asan test-tsan test-night sanitize fuzz fuzz-build fuzz-minimize format format-check bench bench-build bench-quick bench-docs bench-other clean
+.PHONY: help setup build release demo check test test-dev test-asan test-tsan test-night sanitize fuzz fuzz-build fuzz-minimize check-cuda format format-check bench bench-build bench-quick bench-docs bench-other clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ fuzz: fuzz-build  ## every parser under libFuzzer for FUZZ_SECONDS (60) each, tw
 
 fuzz-minimize: fuzz-build  ## make the corpora of fuzz/corpus anew, with what `make fuzz` found
 	@$(PYTHON) tools/fuzz.py minimize
+
+check-cuda: setup  ## compile what is built only beside a LibTorch with CUDA, against its headers (fetches 1 GB once)
+	@tools/check_cuda.sh
 
 format: setup  ## format every C++ file in place
 	@tools/check_format.sh --fix

@@ -1,5 +1,6 @@
 // tessera/collectives/job.h: the ranks that work together, as one of them sees them.
 // A Job is a handle: copies share one Comm (control plane) and one Collectives (data plane), which live as long as any copy.
+// GPUs        Where LibTorch has CUDA and every rank a GPU, tensors on GPUs go over NCCL, those in host memory as `transport` says.
 // Environment That of torchrun, mpirun or srun (launch_environment.h).
 // Threads     One thread works for a rank: the one that joined, or the one that run_ranks gave.
 #pragma once
@@ -34,6 +35,8 @@ class Job {
  public:
   int rank() const;
   int size() const;
+  // Among the ranks of this host, as the launcher counts them: which GPU is this rank's. 0 for threads and for a job of one process.
+  int local_rank() const;
   Comm& comm() const;
   Collectives& collectives() const;
   operator Comm&() const { return comm(); }  // NOLINT: a job is what the verbs of checkpoint/ run on

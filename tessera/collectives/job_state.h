@@ -27,6 +27,7 @@ struct Job::State {
   std::shared_ptr<void> store = {};   // that the ranks met at; outlives what was built on it
   std::unique_ptr<Comm> comm = {};
   std::unique_ptr<Collectives> collectives = {};
+  int local_rank = 0;
   // Where an exception ends a rank that is a process, it tells the others whose fault it is before it leaves.
   ~State();
 };

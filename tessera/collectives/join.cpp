@@ -1,3 +1,4 @@
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -6,12 +7,16 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "tessera/collectives/across_hosts.h"
+#include "tessera/collectives/by_device.h"
 #include "tessera/collectives/checked_collectives.h"
 #include "tessera/collectives/deaf_threads.h"
 #include "tessera/collectives/gloo_collectives.h"
 #include "tessera/collectives/job.h"
 #include "tessera/collectives/job_state.h"
 #include "tessera/collectives/launch_environment.h"
+#ifdef TESSERA_NCCL
+#include "tessera/collectives/nccl_collectives.h"
+#endif
 #include "tessera/collectives/shared_collectives.h"
 #include "tessera/comm/socket/socket_comm.h"
 
@@ -95,7 +100,8 @@ std::vector<int> hosts_of_ranks(Comm& control) {
   return hosts;
 }
 
-std::unique_ptr<Collectives> data_plane(const LaunchEnvironment& environment, const c10::intrusive_ptr<c10d::Store>& store, Comm& control,
+// Of tensors in host memory.
+std::unique_ptr<Collectives> host_plane(const LaunchEnvironment& environment, const c10::intrusive_ptr<c10d::Store>& store, Comm& control,
                                         const JobOptions& options) {
   std::vector<int> hosts;
   if (options.transport != Transport::gloo) {
@@ -116,6 +122,20 @@ std::unique_ptr<Collectives> data_plane(const LaunchEnvironment& environment, co
   return hosts.empty() ? std::move(gloo) : across_hosts(std::move(gloo), std::move(all), std::move(hosts), control, options.data_deadline);
 }
 
+// With NCCL beside it, for tensors on GPUs, where LibTorch has it and every rank has a GPU.
+std::unique_ptr<Collectives> data_plane(const LaunchEnvironment& environment, const c10::intrusive_ptr<c10d::Store>& store, Comm& control,
+                                        const JobOptions& options) {
+  auto host = host_plane(environment, store, control, options);
+#ifdef TESSERA_NCCL
+  const auto gpus = all_gather(control, "gpus", Bytes(at::globalContext().hasCUDA() ? 1 : 0));
+  if (std::ranges::all_of(gpus, [](const Bytes& has) { return !has.empty(); })) {
+    const auto place = c10::make_intrusive<c10d::PrefixStore>("nccl", store);
+    return by_device(std::move(host), nccl_collectives(place, control, all_members(control.rank(), control.size()), options.data_deadline));
+  }
+#endif
+  return host;
+}
+
 }  // namespace
 
 bool launched() { return names_a_job(variable); }
@@ -129,6 +149,7 @@ Job join(const JobOptions& given) {
   const ThreadsDeafToBrokenPipes deaf;
   const auto store = find_others(*environment, [&] { return meet(*environment, options.control_deadline); });
   auto state = std::make_shared<Job::State>();
+  state->local_rank = environment->local_rank;
   state->store = std::make_shared<c10::intrusive_ptr<c10d::Store>>(store);
   state->options = options;
   state->comm = find_others(*environment, [&] { return sit_down(*environment, *store, options.control_deadline); });

@@ -1,6 +1,6 @@
 // tessera/collectives/nccl_collectives.h: ranks that are processes with a GPU each, over c10d's NCCL.
-// Built only where the LibTorch that was found has it. It was compiled against stand-ins for CUDA's headers and has never run. Nothing
-// chooses it yet: whoever wants it makes one.
+// Built only where the LibTorch that was found has it (tools/check_cuda.sh compiles it anywhere); it has never run. join() puts it beside
+// what carries tensors in host memory (by_device.h).
 // Devices     Tensors are on this rank's GPU. wait() makes the current stream wait, not the caller, and lets the host go on.
 // Errors      What NCCL says while operations are launched. A rank that is lost later is found by NCCL's own watchdog, at `deadline`, and
 //             by the control plane at the next launch.
