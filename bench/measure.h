@@ -29,6 +29,13 @@ inline int64_t peak_rss_bytes() {
   return usage.ru_maxrss * 1024;
 }
 
+// Pages that the kernel has given to the process so far, each filled with zeros or taken from the page cache.
+inline int64_t page_faults() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_minflt;
+}
+
 // What the process has read so far, from anywhere: by system calls ("rchar"), or from storage ("read_bytes", which leaves out what the
 // page cache had). 0 where the kernel does not tell.
 inline int64_t bytes_read_so_far(const std::string& what) {

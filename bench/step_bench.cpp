@@ -83,6 +83,7 @@ struct Options {
 struct Figures {
   std::vector<double> wall_ms;  // of steps, ascending
   double cpu_ms = 0;  // a step, in the mean
+  double page_faults = 0;
 };
 
 template <class M>
@@ -90,10 +91,14 @@ Figures time_steps(const Job& job, M& model, const Options& options) {
   AdamW optim(model, {.lr = 1e-4, .fused = options.fused});
   std::vector<double> times;
   double cpu_s = 0;
+  int64_t faults = 0;
   for (int step = 0; step < options.steps + 3; ++step) {
     const at::Tensor ids = at::randint(vocab, {options.batch, options.seq + 1}, at::kLong);
     barrier(job, "step");
-    if (step == 3) cpu_s = bench::cpu_seconds();
+    if (step == 3) {
+      cpu_s = bench::cpu_seconds();
+      faults = bench::page_faults();
+    }
     const auto begin = std::chrono::steady_clock::now();
     const at::Tensor logits = model(ids.narrow(1, 0, options.seq));
     at::cross_entropy_loss(logits.flatten(0, 1), ids.narrow(1, 1, options.seq).flatten()).backward();
@@ -103,7 +108,8 @@ Figures time_steps(const Job& job, M& model, const Options& options) {
   }
   times.erase(times.begin(), times.begin() + 3);
   std::ranges::sort(times);
-  return {times, (bench::cpu_seconds() - cpu_s) * 1e3 / options.steps};
+  const double cpu_ms = (bench::cpu_seconds() - cpu_s) * 1e3 / options.steps;
+  return {times, cpu_ms, static_cast<double>(bench::page_faults() - faults) / options.steps};
 }
 
 Figures time_sharded(const Job& job, const Options& options) {
@@ -146,6 +152,7 @@ void run(const Options& options) {
                               {"step_ms_median", figures.wall_ms[figures.wall_ms.size() / 2]},
                               {"step_ms_min", figures.wall_ms.front()},
                               {"cpu_ms", figures.cpu_ms},
+                              {"page_faults", figures.page_faults},
                               {"baseline_rss_MiB", baseline},
                               {"peak_rss_MiB", static_cast<double>(bench::peak_rss_bytes()) / mib}}
             << std::endl;

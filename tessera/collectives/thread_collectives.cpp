@@ -228,6 +228,7 @@ class ThreadCollectives final : public Collectives {
       reach(*common, Stage::done);
       wait_for_all(*common, Stage::done);
     }
+    common->buffers[index(place_)] = {};  // no tensor lives longer for it, whatever the others are at
     // Every rank is through with the buffers. The last one to say so removes the operation; saying it twice is harmless.
     shared_->table.with([&](Table& table) { table.operations.erase(number); });
   }

@@ -54,6 +54,17 @@ TEST(ThreadCollectives, GatherScatterReduceAndBroadcastAreWhatTheySay) {
   }
 }
 
+TEST(ThreadCollectives, LetGoOfARanksTensorsWhenItsWaitReturns) {
+  run_ranks(4, [](Job& job) {
+    for (int i = 0; i < 100; ++i) {
+      const at::Tensor full = at::zeros({4000}), shard = at::zeros({1000});
+      job.collectives().reduce_scatter_into(shard, full, Reduce::sum)->wait();
+      ASSERT_EQ(full.storage().use_count(), 1u) << "the others may not have woken up yet";
+      ASSERT_EQ(shard.storage().use_count(), 1u);
+    }
+  });
+}
+
 TEST(ThreadCollectives, RanksMayWaitInAnyOrderWithSeveralUnderWay) {
   run_ranks(3, [&](Job& job) {
     at::Tensor first = at::zeros({6}), second = at::full({1}, 1.0);

@@ -77,6 +77,7 @@ void FsdpContext::enter_forward(ModuleUnit& unit) {
   refuse_while_summoned("forward was called");
   if (depth_ == 0) {
     if (backward_ != -1 && backward_ != current_backward()) recover();
+    if (backward_ == -1) pool_.begin_iteration();
     in_iteration_ = unit.is_root();
     if (in_iteration_) forward_order_.begin();
   }
@@ -101,6 +102,7 @@ void FsdpContext::leave_forward(ModuleUnit& unit, bool failed) {
     if (other == &unit || other->active > 0) continue;
     if (failed || !other->whole()) other->reshard();
   }
+  if (!at::GradMode::is_enabled()) pool_.end_iteration();  // no backward follows
 }
 
 void FsdpContext::begin_backward() {
@@ -162,6 +164,7 @@ void FsdpContext::end_backward() {
   for (ModuleUnit* unit : units_) {
     if (unit->active == 0) unit->reshard();
   }
+  pool_.end_iteration();
   backward_ = -1;
 }
 

@@ -4,7 +4,8 @@
 //             model's forward and backward, the same on every rank.
 // Memory      While the units of a chain of blocks compute, the root, the one at work and those gathered ahead (one, unless options say
 //             otherwise) are whole; one gradient is whole at a time. Units without any trainable parameter, and the frozen part of others,
-//             stay whole from their backward to its end: nothing says earlier that backward is done with them.
+//             stay whole from their backward to its end: nothing says earlier that backward is done with them. What is freed is kept for
+//             the next, within what was in use at once (buffer_pool.h).
 #pragma once
 
 #include <memory>
@@ -15,6 +16,7 @@
 
 #include "tessera/collectives/job.h"
 #include "tessera/collectives/mesh.h"
+#include "tessera/fsdp/buffer_pool.h"
 #include "tessera/fsdp/prefetch_order.h"
 #include "tessera/fsdp/strategy.h"
 #include "tessera/fsdp/unit_counters.h"
@@ -36,6 +38,8 @@ class FsdpContext {
   Collectives* shard_group(Strategy strategy) const;
   Collectives* replicate_group(Strategy strategy) const;
   UnitCounters& counters() { return counters_; }
+  // Of the units' whole buffers and gradients.
+  BufferPool& pool() { return pool_; }
 
   void add(ModuleUnit& unit) { units_.push_back(&unit); }
   void remove(ModuleUnit& unit);
@@ -78,6 +82,7 @@ class FsdpContext {
   std::optional<Mesh> mesh_;
   int prefetch_;
   UnitCounters counters_;
+  BufferPool pool_;
   std::vector<ModuleUnit*> units_;
   std::unordered_map<const void*, ModuleUnit*> owners_;  // by torch::nn::Module* and c10::TensorImpl*
   std::vector<FlatUnit*> reducing_;

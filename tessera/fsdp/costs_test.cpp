@@ -110,6 +110,26 @@ TEST(Costs, UnitsTakeTheirSharesTheRootTwoUnitsAndOneGradient) {
       const int64_t least = 4 * parameters / ranks + root + units[0] + units[1] + std::max(root, units[0]);
       EXPECT_LE(static_cast<double>(taken), 1.05 * static_cast<double>(least)) << ranks << " ranks";
       EXPECT_EQ(counters.gradient_bytes, 0);
+      // The same with what was freed and kept for the next; there the shards' gradients are counted as well.
+      EXPECT_GT(counters.kept_bytes, 0);
+      EXPECT_LE(static_cast<double>(3 * shards + counters.held_peak_bytes), 1.05 * static_cast<double>(least)) << ranks << " ranks";
+    });
+  }
+}
+
+TEST(Costs, UnitsPassTheirMemoryOnSoThatAStepTakesLittleOfTheSystems) {
+  for (const int ranks : {1, 2, 3}) {
+    run_ranks(ranks, [&](Job& job) {
+      auto model = fsdp(job, [] { return Uneven(std::vector<int64_t>(12, 48)); }, {.seed = 1});
+      AdamW optimizer(model, {.lr = 0.01});
+      for (int step = 0; step < 4; ++step) train(model, optimizer);
+      const std::vector<UnitInfo> units = unit_list(model);
+      for (int step = 0; step < 3; ++step) {
+        reset_unit_counters(model);
+        train(model, optimizer);
+        // Of 12 units whole in forward, in backward, and their gradients.
+        EXPECT_LE(unit_counters(model).fresh_bytes, 2 * units.front().full_bytes + 4 * units.back().full_bytes) << ranks << " ranks";
+      }
     });
   }
 }

@@ -1,21 +1,22 @@
 #include "tessera/fsdp/full_buffer.h"
 
-#include <ATen/ops/empty.h>
 #include <c10/core/StorageImpl.h>
 
 #include <cassert>
 
 namespace tessera {
 
-FullBuffer::FullBuffer(const FlatLayout& layout, const at::TensorOptions& options)
-    : flat_(at::empty({layout.padded_numel}, options)), bytes_(layout.padded_numel * static_cast<int64_t>(flat_.element_size())) {
+FullBuffer::FullBuffer(const FlatLayout& layout, const at::TensorOptions& options, BufferPool& pool)
+    : pool_(pool),
+      flat_(pool.empty(layout.padded_numel, options)),
+      bytes_(layout.padded_numel * static_cast<int64_t>(flat_.element_size())) {
   for (const FlatParameter& place : layout.parameters) views_.push_back(flat_.narrow(0, place.offset, place.numel).view(place.sizes));
 }
 
 void FullBuffer::allocate() {
   assert(!is_there_);
   c10::StorageImpl* storage = flat_.storage().unsafeGetStorageImpl();
-  at::DataPtr bytes = storage->allocator()->allocate(static_cast<size_t>(bytes_));  // may throw: then it is free as before
+  at::DataPtr bytes = pool_.allocate(flat_.device(), bytes_);  // may throw: then it is free as before
   storage->clear_data_ptr_access_error_msg_();
   storage->set_data_ptr_noswap(std::move(bytes));
   storage->set_nbytes(static_cast<size_t>(bytes_));

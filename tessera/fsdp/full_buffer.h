@@ -1,6 +1,6 @@
 // tessera/fsdp/full_buffer.h: a flat buffer whose bytes are there only now and then, under tensors that live on.
 // Promises    The views keep their identity, shape and place; where the bytes are gone, reading one throws what free() was told.
-// Memory      None while it is free.
+// Memory      None while it is free; the pool's while it is there.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,14 +8,15 @@
 #include <string>
 #include <vector>
 
+#include "tessera/fsdp/buffer_pool.h"
 #include "tessera/fsdp/flat_layout.h"
 
 namespace tessera {
 
 class FullBuffer {
  public:
-  // There, uninitialized; with a view for each of the layout's parameters.
-  FullBuffer(const FlatLayout& layout, const at::TensorOptions& options);
+  // There, uninitialized; with a view for each of the layout's parameters. `pool` outlives it.
+  FullBuffer(const FlatLayout& layout, const at::TensorOptions& options, BufferPool& pool);
   FullBuffer(const FullBuffer&) = delete;
   FullBuffer& operator=(const FullBuffer&) = delete;
 
@@ -34,6 +35,7 @@ class FullBuffer {
   bool is_under(const at::Tensor& tensor, size_t index) const;
 
  private:
+  BufferPool& pool_;
   at::Tensor flat_;
   std::vector<at::Tensor> views_;
   int64_t bytes_ = 0;

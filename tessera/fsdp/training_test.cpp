@@ -14,6 +14,7 @@
 #include "tessera/fsdp/test_model.h"
 #include "tessera/fsdp/traversal.h"
 #include "tessera/fsdp/unit_counters.h"
+#include "tessera/fsdp/unshard.h"
 
 namespace tessera::testing {
 namespace {
@@ -175,6 +176,52 @@ TEST(Memory, ConstructionHoldsOneUnitAtATime) {
     for (const auto& [path, bytes] : unit_bytes(model)) largest = std::max(largest, bytes);
     EXPECT_EQ(unit_counters(model).parameter_peak_bytes, largest);
   });
+}
+
+TEST(Memory, OfAFreedUnitIsAnothersAndWhatPointedThereStillRefuses) {
+  run_ranks(2, [](Job& job) {
+    auto model = sharded_net(job);
+    for (int step = 0; step < 3; ++step) loss(model(mine(job, step))).backward();
+    auto& blocks = model.module().blocks;
+    unshard(blocks[0]);
+    const at::Tensor stale = blocks[0].module().first_weight.detach();
+    const void* const where = stale.const_data_ptr();
+    reshard(blocks[0]);
+    unshard(blocks[2]);
+    EXPECT_EQ(blocks[2].module().first_weight.const_data_ptr(), where);
+    const auto outcome = capture([&] { stale.sum(); });
+    EXPECT_THAT(outcome.fault.what, ::testing::HasSubstr("resharded parameters have no values: block0.first_weight"));
+    reshard(blocks[2]);
+  });
+}
+
+TEST(Memory, ThatOnlyASummonTookIsNotKept) {
+  run_ranks(2, [](Job& job) {
+    auto model = fsdp(job, [] { return Net(8); }, {.seed = 1});
+    for (int step = 0; step < 3; ++step) loss(model(mine(job, step))).backward();
+    const int64_t held = unit_counters(model).held_bytes;
+    {
+      const SummonFullParams whole(model);
+      EXPECT_GT(unit_counters(model).held_bytes, held);
+    }
+    EXPECT_LE(unit_counters(model).held_bytes, held);
+  });
+}
+
+TEST(Memory, IsNotKeptOnceACollectiveHasFailed) {
+  const auto outcome = capture([] {
+    run_ranks(2, [](Job& job) {
+      auto model = sharded_net(job);
+      for (int step = 0; step < 3; ++step) loss(model(mine(job, step))).backward();
+      EXPECT_GT(unit_counters(model).kept_bytes, 0);
+      if (job.rank() == 1) throw std::domain_error("rank 1 has had enough");
+      EXPECT_THROW(loss(model(mine(job))).backward(), Error);
+      model->zero_grad();
+      EXPECT_EQ(unit_counters(model).kept_bytes, 0);
+      throw std::domain_error("so has rank 0");
+    });
+  });
+  EXPECT_FALSE(outcome);
 }
 
 TEST(Prefetch, GathersNothingTwice) {

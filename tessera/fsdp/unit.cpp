@@ -33,6 +33,22 @@ double divisor_before_sum(int ranks) {
   return divisor;
 }
 
+// Launches a collective, or waits for one. Nobody knows when a transport that has failed lets go of memory.
+template <class Part>
+auto part_of_collective(FsdpContext& context, Part part) {
+  try {
+    return part();
+  } catch (...) {
+    context.pool().stop_keeping();
+    throw;
+  }
+}
+
+// Where there is any.
+void wait_for(FsdpContext& context, std::unique_ptr<Work> work) {
+  if (work) part_of_collective(context, [&] { work->wait(); });
+}
+
 }  // namespace
 
 FlatUnit::FlatUnit(FsdpContext& context, std::string flat_name, const WrapOptions& options, std::vector<FlatParameter> names,
@@ -67,7 +83,7 @@ void FlatUnit::take(const std::vector<at::Tensor>& parameters) {
   reduce_dtype_ = floating ? mixed.reduce_dtype.value_or(compute) : compute;
   gradient_dtype_ = at::promoteTypes(compute, reduce_dtype_);
 
-  auto buffer = std::make_unique<FullBuffer>(layout_, as_built);
+  auto buffer = std::make_unique<FullBuffer>(layout_, as_built, context_.pool());
   const at::Tensor flat = buffer->flat();
   flat.narrow(0, layout_.numel, layout_.padded_numel - layout_.numel).zero_();
   for (size_t i = 0; i < parameters.size(); ++i) buffer->view(i).copy_(parameters[i]);
@@ -90,7 +106,7 @@ void FlatUnit::take(const std::vector<at::Tensor>& parameters) {
   shard_.set_requires_grad(trainable_);
   if (precise_) {
     free_full();
-    full_ = std::make_unique<FullBuffer>(layout_, as_built.dtype(compute));
+    full_ = std::make_unique<FullBuffer>(layout_, as_built.dtype(compute), context_.pool());
     full_->free(refusal());
     view(*full_);
   }
@@ -169,7 +185,8 @@ void FlatUnit::launch_unshard(bool precise) {
       mine = flat.narrow(0, shard_rank_ * layout_.shard_numel, layout_.shard_numel).copy_(mine);
     }
     if (shards_) ++context_.counters().gathers;
-    if (shards_ && layout_.padded_numel > 0) gather_ = shards_->all_gather_into(flat, mine, label_);
+    if (shards_ && layout_.padded_numel > 0)
+      gather_ = part_of_collective(context_, [&] { return shards_->all_gather_into(flat, mine, label_); });
   } catch (...) {
     free_full();
     throw;
@@ -178,9 +195,8 @@ void FlatUnit::launch_unshard(bool precise) {
 
 void FlatUnit::finish_unshard() {
   if (state_ != State::gathering) return;
-  const std::unique_ptr<Work> gather = std::move(gather_);
   try {
-    if (gather) gather->wait();
+    wait_for(context_, std::move(gather_));
   } catch (...) {
     held_->abandon(refusal());
     context_.counters().parameter_bytes -= held_->bytes();
@@ -228,7 +244,7 @@ void FlatUnit::accumulate(std::span<const at::Tensor> gradients) {
   const at::NoGradGuard no_grad;
   const bool fresh = !full_gradient_.defined();
   if (fresh) {
-    full_gradient_ = at::empty({layout_.padded_numel}, held_->flat().options().dtype(gradient_dtype_));
+    full_gradient_ = context_.pool().empty(layout_.padded_numel, held_->flat().options().dtype(gradient_dtype_));
     full_gradient_.narrow(0, layout_.numel, layout_.padded_numel - layout_.numel).zero_();
     UnitCounters& counters = context_.counters();
     counters.gradient_bytes += static_cast<int64_t>(full_gradient_.nbytes());
@@ -269,9 +285,9 @@ void FlatUnit::launch_reduce(bool among_replicas) {
     return reduce_among_replicas();
   }
   reducing_ = Reducing::among_shards;
-  reduced_ = at::empty({layout_.shard_numel}, full.options());
+  reduced_ = context_.pool().empty(layout_.shard_numel, full.options());
   if (layout_.padded_numel == 0) return;
-  reduce_ = shards_->reduce_scatter_into(reduced_, std::move(full), reduction(), label_);
+  reduce_ = part_of_collective(context_, [&] { return shards_->reduce_scatter_into(reduced_, std::move(full), reduction(), label_); });
 }
 
 void FlatUnit::reduce_among_replicas() {
@@ -287,13 +303,13 @@ void FlatUnit::reduce_among_replicas() {
     reduced_.reset();
     return;
   }
-  reduce_ = replicas_->all_reduce(reduced_, reduction(), label_);
+  reduce_ = part_of_collective(context_, [&] { return replicas_->all_reduce(reduced_, reduction(), label_); });
 }
 
 bool FlatUnit::advance_reduce() {
   assert(reducing_ != Reducing::no);
   const at::NoGradGuard no_grad;
-  if (const std::unique_ptr<Work> reduce = std::move(reduce_)) reduce->wait();
+  wait_for(context_, std::move(reduce_));
   if (reducing_ == Reducing::among_shards) {
     free_full_gradient();
     reduce_among_replicas();
@@ -318,7 +334,7 @@ void FlatUnit::add_to_shard(at::Tensor reduced) {
 at::Tensor FlatUnit::whole_of(const at::Tensor& like_shard, const std::string& label) const {
   if (!shards_) return like_shard;
   at::Tensor whole = at::empty({layout_.padded_numel}, like_shard.options());
-  if (layout_.padded_numel > 0) shards_->all_gather_into(whole, like_shard, label)->wait();
+  if (layout_.padded_numel > 0) part_of_collective(context_, [&] { shards_->all_gather_into(whole, like_shard, label)->wait(); });
   return whole;
 }
 
@@ -349,7 +365,7 @@ void FlatUnit::free_full_gradient() {
 }
 
 void FlatUnit::drop_gradient() {
-  if (const std::unique_ptr<Work> reduce = std::move(reduce_)) capture([&] { reduce->wait(); });
+  capture([&] { wait_for(context_, std::move(reduce_)); });
   free_full_gradient();
   reduced_.reset();
   partial_.reset();

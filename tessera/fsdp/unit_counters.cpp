@@ -13,6 +13,11 @@ UnitCounters unit_counters(ModuleRef model) {
     sum.parameter_peak_bytes += one.parameter_peak_bytes;
     sum.gradient_bytes += one.gradient_bytes;
     sum.gradient_peak_bytes += one.gradient_peak_bytes;
+    const BufferUse use = context->pool().use();
+    sum.held_bytes += use.in_use + use.kept;
+    sum.held_peak_bytes += use.peak;
+    sum.kept_bytes += use.kept;
+    sum.fresh_bytes += use.fresh;
     sum.gathers += one.gathers;
     sum.reductions += one.reductions;
   }
@@ -26,6 +31,7 @@ void reset_unit_counters(ModuleRef model) {
                 .parameter_peak_bytes = counters.parameter_bytes,
                 .gradient_bytes = counters.gradient_bytes,
                 .gradient_peak_bytes = counters.gradient_bytes};
+    context->pool().reset_use();
   }
 }
 

@@ -12,6 +12,11 @@ struct UnitCounters {
   int64_t parameter_peak_bytes = 0;
   int64_t gradient_bytes = 0;  // gradients of full buffers
   int64_t gradient_peak_bytes = 0;
+  // Of the CPU's memory: both of these, what they are reduced into, and what is kept of freed ones for the next (buffer_pool.h).
+  int64_t held_bytes = 0;
+  int64_t held_peak_bytes = 0;
+  int64_t kept_bytes = 0;
+  int64_t fresh_bytes = 0;  // taken from the system, in all
   int64_t gathers = 0;
   int64_t reductions = 0;
 };

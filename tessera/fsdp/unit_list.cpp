@@ -93,6 +93,8 @@ std::string memory_summary(ModuleRef model) {
                                        ", the root and the two largest others");
   text += line("whole gradients", mib(counters.gradient_bytes) + " now, " + mib(counters.gradient_peak_bytes) +
                                       " at the peak; the least is " + mib(std::max(root, others[0])) + ", those of one unit");
+  text += line("buffers", mib(counters.held_bytes) + " now, of which " + mib(counters.kept_bytes) + " are kept for the next, " +
+                              mib(counters.held_peak_bytes) + " at the peak");
   return text;
 }
 
