@@ -20,6 +20,7 @@
 #include "tessera/checkpoint/save.h"
 #include "tessera/fsdp/fsdp.h"
 #include "tessera/fsdp/grad_scaler.h"
+#include "tessera/fsdp/ignore.h"
 #include "tessera/fsdp/lr_schedule.h"
 #include "tessera/fsdp/optim.h"
 #include "tessera/fsdp/summon.h"
@@ -73,25 +74,31 @@ LoadReport load_from(Job& job, MemoryStorage& storage, State& state) {
   return report;
 }
 
+// A job that saves, or one that resumes.
+struct Side {
+  std::function<Net()> make = [] { return Net(); };
+  StateOptions state = {};
+};
+
 // Trains on 2 ranks, saves, goes on for a step; then resumes on `ranks` and must come to the same.
 template <class MakeOptimizer, class MakePart>
-void resumes(int ranks, MakeOptimizer make_optimizer, MakePart part) {
+void resumes(int ranks, MakeOptimizer make_optimizer, MakePart part, const Side& from = {}, const Side& into = {}) {
   MemoryStorage storage;
   std::map<std::string, std::vector<float>> expected;
   run_ranks(2, [&](Job& job) {
-    auto model = fsdp(job, [] { return Net(); }, {.seed = 1});
+    auto model = fsdp(job, from.make, {.seed = 1});
     auto optimizer = make_optimizer(model);
     for (int i = 0; i < 3; ++i) step(model, optimizer);
-    State all = state({{"model", model}, {"optim", part(optimizer, model)}});
+    State all = state({{"model", model}, {"optim", part(optimizer, model)}}, from.state);
     save_to(job, storage, all);
     step(model, optimizer);
     auto after = whole(model);
     if (job.rank() == 0) expected = std::move(after);
   });
   run_ranks(ranks, [&](Job& job) {
-    auto model = fsdp(job, [] { return Net(); }, {.seed = 2});
+    auto model = fsdp(job, into.make, {.seed = 2});
     auto optimizer = make_optimizer(model);
-    State all = state({{"model", model}, {"optim", part(optimizer, model)}});
+    State all = state({{"model", model}, {"optim", part(optimizer, model)}}, into.state);
     load_from(job, storage, all);
     step(model, optimizer);
     const auto actual = whole(model);
@@ -120,6 +127,38 @@ TEST(State, ElementwiseTorchOptimizersGoOnWhereTheyStoppedOnAnyRanks) {
         ranks, [](auto& model) { return torch::optim::AdamW(model->parameters(), torch::optim::AdamWOptions(0.05).amsgrad(true)); }, part);
     resumes(ranks, [](auto& model) { return torch::optim::SGD(model->parameters(), torch::optim::SGDOptions(0.05).momentum(0.9)); }, part);
   }
+}
+
+Net partly_ignored() {
+  Net net;
+  ignore(net->last);
+  return net;
+}
+
+TEST(State, IgnoredParametersAreSavedAndGoOnLikeOthersInEveryKind) {
+  const auto ours = [](Optimizer& optimizer, auto&) { return StatePart(optimizer); };
+  const auto stocks = [](torch::optim::Optimizer& optimizer, auto& model) { return StatePart(optimizer, model); };
+  const auto make_ours = [](auto& model) { return AdamW(model, {.lr = 0.05}); };
+  const auto make_stocks = [](auto& model) { return torch::optim::AdamW(model->parameters(), torch::optim::AdamWOptions(0.05)); };
+  for (const Kind kind : {Kind::sharded, Kind::full, Kind::local}) {
+    const Side with{.make = partly_ignored, .state = {.kind = kind}}, without{.state = {.kind = kind}};
+    for (const int ranks : {1, 3}) {
+      resumes(ranks, make_ours, ours, with, with);
+      resumes(ranks, make_stocks, stocks, with, with);
+      if (kind == Kind::local) continue;  // whose flat parameters are others
+      resumes(ranks, make_ours, ours, with, without);
+      resumes(ranks, make_ours, ours, without, with);
+    }
+    run_ranks(2, [&](Job& job) {
+      auto model = fsdp(job, partly_ignored, {.seed = 1});
+      const StateDict described = state(model, with.state).state_dict();
+      const auto& leaf = std::get<TensorLeaf>(described.leaves.at("last.weight").is);
+      EXPECT_TRUE(std::holds_alternative<Replicated>(*leaf.layout));
+      EXPECT_EQ(leaf.shards.at(0).view.data, model.module().last->weight.data_ptr()) << "the parameter itself";
+    });
+  }
+  const Side rank0{.make = partly_ignored, .state = {.kind = Kind::full, .rank0_only = true}};
+  resumes(3, make_ours, ours, rank0, rank0);
 }
 
 TEST(State, SchedulesAndScalersGoOnWhereTheyStopped) {
