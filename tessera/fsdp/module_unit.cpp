@@ -113,7 +113,10 @@ std::shared_ptr<ModuleUnit> ModuleUnit::take(std::shared_ptr<FsdpContext> contex
   const std::shared_ptr<ModuleUnit> unit(new ModuleUnit(std::move(context), options, module, is_root));
   for (size_t i = 0; i < found.groups.size(); ++i) {
     Group& group = found.groups[i];
-    for (const at::Tensor& tensor : group.tensors) unit->context_->own(tensor.unsafeGetTensorImpl(), *unit);
+    for (const at::Tensor& tensor : group.tensors) {
+      unit->context_->own(tensor.unsafeGetTensorImpl(), *unit);
+      forget_base(tensor);
+    }
     unit->units_.push_back(
         std::make_unique<FlatUnit>(*unit->context_, flat_name(group, i), options, std::move(group.names), std::move(group.tensors)));
   }
