@@ -145,22 +145,20 @@ TEST(Ignore, TrainsAsOneProcessDoesWhereGradientsAreAveragedByHand) {
       alone->zero_grad();
     }
     const Values expected = values_of(plain);
-    for (const Strategy strategy : {Strategy::full_shard, Strategy::shard_grad_op, Strategy::no_shard, Strategy::hybrid_shard}) {
-      for (int ranks = 1; ranks <= 4; ++ranks) {
-        run_ranks(ranks, [&](Job& job) {
-          const bool recompute = ranks % 2 == 0;
-          auto model = sharded_adapted(job, {.strategy = strategy, .shards = ranks == 4 ? 2 : 1, .recompute = recompute}, frozen);
-          const auto optimizer = adamw(model);
-          for (int step = 0; step < 4; ++step) {
-            loss(model(mine(job, step))).backward();
-            average_ignored(job, model);
-            optimizer->step();
-            optimizer->zero_grad();
-          }
-          EXPECT_LE(difference(values_of(model), expected), rounding) << name(strategy) << " on " << ranks << ", frozen: " << frozen;
-          EXPECT_EQ(unit_counters(model).parameter_bytes, 0);
-        });
-      }
+    for (const Spread& spread : spreads()) {
+      run_ranks(spread.ranks, [&](Job& job) {
+        const bool recompute = spread.ranks % 2 == 0;
+        auto model = sharded_adapted(job, {.strategy = spread.strategy, .shards = spread.shards, .recompute = recompute}, frozen);
+        const auto optimizer = adamw(model);
+        for (int step = 0; step < 4; ++step) {
+          loss(model(mine(job, step))).backward();
+          average_ignored(job, model);
+          optimizer->step();
+          optimizer->zero_grad();
+        }
+        EXPECT_LE(difference(values_of(model), expected), rounding) << text_of(spread) << ", frozen: " << frozen;
+        EXPECT_EQ(unit_counters(model).parameter_bytes, 0);
+      });
     }
   }
 }
