@@ -52,7 +52,7 @@ std::vector<float> values(const at::Tensor& tensor) {
 }
 
 // Every whole parameter and buffer, by name.
-std::map<std::string, std::vector<float>> whole(const Wrapped<NetImpl>& model) {
+std::map<std::string, std::vector<float>> whole(ModuleRef model) {
   const SummonFullParams summoned(model, {.writeback = false});
   std::map<std::string, std::vector<float>> all;
   for (const NamedParameter& parameter : named_parameters(model)) all[parameter.name] = values(parameter.tensor);
@@ -60,7 +60,7 @@ std::map<std::string, std::vector<float>> whole(const Wrapped<NetImpl>& model) {
   return all;
 }
 
-void step(Wrapped<NetImpl>& model, auto& optimizer) {
+void step(auto& model, auto& optimizer) {
   model(at::ones({4, 5}) * at::full({4, 1}, 0.5)).square().sum().backward();
   optimizer.step();
   optimizer.zero_grad();
@@ -110,7 +110,7 @@ void resumes(int ranks, MakeOptimizer make_optimizer, MakePart part, const Side&
 }
 
 TEST(State, OurOptimizersGoOnWhereTheyStoppedOnAnyRanks) {
-  for (const int ranks : {1, 2, 3}) {
+  for (const int ranks : {1, 2, 3, 4}) {
     resumes(
         ranks, [](auto& model) { return AdamW(model, {.lr = 0.05}); }, [](Optimizer& optimizer, auto&) { return StatePart(optimizer); });
     const auto part = [](Optimizer& optimizer, auto&) { return StatePart(optimizer); };
@@ -122,7 +122,7 @@ TEST(State, OurOptimizersGoOnWhereTheyStoppedOnAnyRanks) {
 
 TEST(State, ElementwiseTorchOptimizersGoOnWhereTheyStoppedOnAnyRanks) {
   const auto part = [](torch::optim::Optimizer& optimizer, auto& model) { return StatePart(optimizer, model); };
-  for (const int ranks : {1, 2, 3}) {
+  for (const int ranks : {1, 2, 3, 4}) {
     resumes(
         ranks, [](auto& model) { return torch::optim::AdamW(model->parameters(), torch::optim::AdamWOptions(0.05).amsgrad(true)); }, part);
     resumes(ranks, [](auto& model) { return torch::optim::SGD(model->parameters(), torch::optim::SGDOptions(0.05).momentum(0.9)); }, part);
@@ -310,6 +310,8 @@ std::vector<JobSetup> setups() {
   hybrid_mixed.mixed_precision = mixed.mixed_precision;
   return {{"one process", 1, {.seed = 1}},
           {"sharded by 3", 3, {.seed = 1}},
+          {"sharded by 4", 4, {.seed = 1}},
+          {"shard_grad_op on 2", 2, {.seed = 1, .strategy = Strategy::shard_grad_op}},
           {"whole on 2", 2, whole},
           {"hybrid 2 by 2", 4, hybrid},
           {"hybrid 3 by 2, full", 6, hybrid, {.kind = Kind::full}},
@@ -370,6 +372,41 @@ TEST(State, GoesBetweenStrategiesPrecisionsAndRanksBitForBit) {
         EXPECT_EQ(sums.at("first.weight.step"), 2);
         EXPECT_NE(sums.at("first.weight.exp_avg"), 0);
       });
+    }
+  }
+}
+
+TEST(State, OfEveryKindHoldsWhatOneProcessHasAndGoesFromAnyRanksToAnyOthers) {
+  at::Generator generator = at::globalContext().defaultGenerator(at::Device(at::kCPU));
+  generator.set_current_seed(1);
+  Net plain;
+  AdamW alone(plain, {.lr = 0.05});
+  for (int i = 0; i < 2; ++i) step(plain, alone);
+  const auto expected = whole(plain);
+  for (const Kind kind : {Kind::sharded, Kind::full, Kind::local}) {
+    for (int from = 1; from <= 4; ++from) {
+      MemoryStorage storage;
+      std::map<std::string, std::vector<float>> saved;
+      run_ranks(from, [&](Job& job) {
+        auto model = fsdp(job, [] { return Net(); }, {.seed = 1});
+        AdamW optimizer(model, {.lr = 0.05});
+        for (int i = 0; i < 2; ++i) step(model, optimizer);
+        State all = state(model, {.kind = kind});
+        save_to(job, storage, all);
+        auto values = whole(model);
+        if (job.rank() == 0) saved = std::move(values);
+      });
+      for (const auto& [name, want] : expected) {
+        for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(saved.at(name).at(i), want[i], 1e-5) << name << " on " << from;
+      }
+      for (int into = 1; into <= 4; ++into) {
+        run_ranks(into, [&](Job& job) {
+          auto model = fsdp(job, [] { return Net(); }, {.seed = 2});
+          State all = state(model, {.kind = kind});
+          load_from(job, storage, all);
+          EXPECT_EQ(whole(model), saved) << "kind " << static_cast<int>(kind) << " from " << from << " to " << into;
+        });
+      }
     }
   }
 }
