@@ -21,7 +21,7 @@ class FsdpContext;
 
 struct SummonOptions {
   bool writeback = true;
-  bool recurse = true;    // false: the unit of the module itself only
+  bool recurse = true;  // false: the unit of the module itself only
   bool rank0_only = false;  // other ranks help to gather and have nothing then; excludes writeback
   bool with_grads = false;  // parameters of units have their gradients too, written back likewise
 };
