@@ -45,6 +45,13 @@ ParameterNode::ParameterNode(std::vector<at::Tensor> parameters, std::weak_ptr<G
 
 ParameterNode::~ParameterNode() = default;
 
+void forget_base(const at::Tensor& parameter) {
+  if (!parameter.is_view() || !parameter.is_leaf()) return;
+  const bool trainable = parameter.requires_grad();
+  parameter.unsafeGetTensorImpl()->set_autograd_meta(nullptr);
+  parameter.set_requires_grad(trainable);
+}
+
 void ParameterNode::attach() {
   for (size_t i = 0; i < parameters_.size(); ++i) {
     if (parameters_[i].grad_fn() == handle_->node) continue;

@@ -35,6 +35,10 @@ class ParameterNode {
   std::vector<at::Tensor> parameters_;
 };
 
+// To autograd, a parameter that was made as a view, as by t(), is no view any more: else it would keep what it was a view of in memory,
+// and a change in place, which LibTorch takes for one of the base, would not let it be attached again.
+void forget_base(const at::Tensor& parameter);
+
 // The number of the backward that runs on this thread, of the outermost where one runs inside another; -1 outside any.
 int64_t current_backward();
 // True inside a backward that is a part of another (PartOfBackward).

@@ -3,10 +3,11 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/full.h>
 #include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/tensor.h>
 
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,7 +23,7 @@ namespace {
 // A p-norm that is added up from parts: Σ|x|ᵖ, or the largest |x|.
 class NormSum {
  public:
-  explicit NormSum(double p, double sum = 0) : p_(p), sum_(sum) {}
+  explicit NormSum(double p) : p_(p) {}
   double sum() const { return sum_; }
   double norm() const { return p_ == 2 ? std::sqrt(sum_) : std::isinf(p_) ? sum_ : std::pow(sum_, 1 / p_); }
 
@@ -41,15 +42,15 @@ class NormSum {
 
  private:
   double p_;
-  double sum_;
+  double sum_ = 0;
 };
 
-// The tensors whose gradients a model has: shards that differ by rank, those of them that are the first replica's to count, and what every
-// rank holds alike.
+// The gradients that a model has: shards that differ by rank, those of them that are the first replica's to count, and what every rank
+// holds whole.
 struct Gradients {
   std::vector<at::Tensor> sharded;
   std::vector<at::Tensor> counted;
-  std::vector<at::Tensor> replicated;
+  std::vector<at::Tensor> whole;
 };
 
 Gradients gradients_of(ModuleRef model) {
@@ -58,26 +59,33 @@ Gradients gradients_of(ModuleRef model) {
     const at::Tensor& gradient = named.unit->shard().grad();
     if (!gradient.defined()) continue;
     const bool replicated = named.unit->strategy() == Strategy::no_shard;
-    (replicated ? found.replicated : found.sharded).push_back(gradient);
+    (replicated ? found.whole : found.sharded).push_back(gradient);
     if (!replicated && named.unit->replica() == 0) found.counted.push_back(gradient);
   }
-  for (const NamedParameter& parameter : named_parameters(model)) {
-    if (!parameter.unit && parameter.tensor.grad().defined()) found.replicated.push_back(parameter.tensor.grad());
+  for (const NamedParameter& parameter : parameters_outside_units(model)) {
+    if (parameter.tensor.grad().defined()) found.whole.push_back(parameter.tensor.grad());
   }
   return found;
 }
 
 double norm_of(const Gradients& gradients, const std::vector<std::shared_ptr<FsdpContext>>& contexts, double p) {
-  NormSum mine(p);
-  for (const at::Tensor& gradient : gradients.counted) mine.add(gradient);
-  NormSum all(p, contexts.empty() ? mine.sum() : 0);
-  if (!contexts.empty()) {
-    Collectives& collectives = contexts.front()->collectives();
-    const at::Tensor sums = at::empty({collectives.size()}, at::kDouble);
-    collectives.all_gather_into(sums, at::full({1}, mine.sum(), at::kDouble), "norm of the gradients")->wait();
-    for (int64_t rank = 0; rank < sums.numel(); ++rank) all.add_part(sums[rank].item<double>());
+  NormSum sharded(p), whole(p);
+  for (const at::Tensor& gradient : gradients.counted) sharded.add(gradient);
+  for (const at::Tensor& gradient : gradients.whole) whole.add(gradient);
+  NormSum all(p), largest(std::numeric_limits<double>::infinity());
+  if (contexts.empty()) {
+    all.add_part(whole.sum());
+    return all.norm();
   }
-  for (const at::Tensor& gradient : gradients.replicated) all.add(gradient);
+  Collectives& collectives = contexts.front()->collectives();
+  const at::Tensor mine = at::tensor({sharded.sum(), whole.sum()}, at::kDouble);
+  const at::Tensor sums = at::empty({collectives.size(), 2}, at::kDouble);
+  collectives.all_gather_into(sums.view({-1}), mine, "norm of the gradients")->wait();
+  for (int rank = 0; rank < collectives.size(); ++rank) {
+    all.add_part(sums[rank][0].item<double>());
+    largest.add_part(sums[rank][1].item<double>());
+  }
+  all.add_part(largest.sum());
   return all.norm();
 }
 
@@ -95,7 +103,7 @@ double clip_grad_norm_(ModuleRef model, double max_norm, const ClipOptions& opti
   }
   const double wanted = max_norm / (norm + 1e-6);
   const double scale = wanted > 1.0 ? 1.0 : wanted;  // a norm that is not a number stays visible in the gradients
-  for (const auto* list : {&gradients.sharded, &gradients.replicated}) {
+  for (const auto* list : {&gradients.sharded, &gradients.whole}) {
     for (const at::Tensor& gradient : *list) gradient.mul_(scale);
   }
   return norm;

@@ -14,7 +14,6 @@ namespace tessera::testing {
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
-constexpr Strategy all_strategies[] = {Strategy::full_shard, Strategy::shard_grad_op, Strategy::no_shard};
 
 // As torch.nn.utils.clip_grad_norm_ reckons it: the norm of the norms of all gradients.
 double stock_norm(const Values& gradients, double p) {
@@ -35,18 +34,16 @@ TEST(ClipGradNorm, IsThatOfTheWholeModelForEveryP) {
   const Values alone = gradients_of(plain);
   for (const double p : {1.0, 2.0, 3.0, infinity}) {
     const double norm = stock_norm(alone, p);
-    for (const Strategy strategy : all_strategies) {
-      for (int ranks = 1; ranks <= 4; ++ranks) {
-        run_ranks(ranks, [&](Job& job) {
-          auto model = sharded_net(job, {.strategy = strategy});
-          loss_of(model, job).backward();
-          const Values before = gradients_of(model);
-          EXPECT_NEAR(clip_grad_norm_(model, 2 * norm, {.norm_type = p}), norm, 1e-5 * norm) << p;
-          EXPECT_TRUE(identical(gradients_of(model), before)) << "a norm below the limit changes nothing";
-          clip_grad_norm_(model, norm / 2, {.norm_type = p});
-          EXPECT_NEAR(stock_norm(gradients_of(model), p), norm / 2, 1e-5 * norm) << p;
-        });
-      }
+    for (const Spread& spread : spreads()) {
+      run_ranks(spread.ranks, [&](Job& job) {
+        auto model = sharded_net(job, {.strategy = spread.strategy, .shards = spread.shards});
+        loss_of(model, job).backward();
+        const Values before = gradients_of(model);
+        EXPECT_NEAR(clip_grad_norm_(model, 2 * norm, {.norm_type = p}), norm, 1e-5 * norm) << p << ", " << text_of(spread);
+        EXPECT_TRUE(identical(gradients_of(model), before)) << "a norm below the limit changes nothing";
+        clip_grad_norm_(model, norm / 2, {.norm_type = p});
+        EXPECT_NEAR(stock_norm(gradients_of(model), p), norm / 2, 1e-5 * norm) << p << ", " << text_of(spread);
+      });
     }
   }
 }

@@ -17,6 +17,7 @@
 #include "tessera/collectives/job.h"
 #include "tessera/collectives/mesh.h"
 #include "tessera/fsdp/buffer_pool.h"
+#include "tessera/fsdp/ignored_tensors.h"
 #include "tessera/fsdp/prefetch_order.h"
 #include "tessera/fsdp/strategy.h"
 #include "tessera/fsdp/unit_counters.h"
@@ -46,6 +47,9 @@ class FsdpContext {
   // The unit that holds a module's parameters, or a tensor; null if none does.
   ModuleUnit* owner(const void* of) const;
   void own(const void* what, ModuleUnit& owner) { owners_[what] = &owner; }
+  // What units leave alone.
+  IgnoredTensors& ignored() { return ignored_; }
+  const IgnoredTensors& ignored() const { return ignored_; }
 
   // Around the forward of a unit. That of a root is an iteration, whose order of units is the guess for the next.
   void enter_forward(ModuleUnit& unit);
@@ -85,6 +89,7 @@ class FsdpContext {
   BufferPool pool_;
   std::vector<ModuleUnit*> units_;
   std::unordered_map<const void*, ModuleUnit*> owners_;  // by torch::nn::Module* and c10::TensorImpl*
+  IgnoredTensors ignored_;
   std::vector<FlatUnit*> reducing_;
   PrefetchOrder forward_order_;
   PrefetchOrder backward_order_;

@@ -26,9 +26,9 @@ void set_random_bytes(const Bytes& bytes) {
   set_default_random_state(state);
 }
 
-// What a rank built: of each unit its key, its layout and the digest of its first values.
-std::vector<std::pair<std::string, Digest>> describe_units(torch::nn::Module& model) {
-  std::vector<std::pair<std::string, Digest>> units;
+// What a rank built: of each unit its key, its layout and the digest of its first values; what is ignored, by name and shape.
+std::vector<std::pair<std::string, Digest>> describe_model(torch::nn::Module& model) {
+  std::vector<std::pair<std::string, Digest>> parts;
   for (const NamedFlatUnit& named : flat_units(model)) {
     ByteWriter writer;
     writer.put(named.unit->strategy());
@@ -45,16 +45,22 @@ std::vector<std::pair<std::string, Digest>> describe_units(torch::nn::Module& mo
       writer.put_list(std::span<const int64_t>(named.unit->layout().parameters[i].sizes));
     }
     writer.put_raw(named.unit->initial_digest());
-    units.emplace_back(named.key, digest(writer.take()));
+    parts.emplace_back(named.key, digest(writer.take()));
   }
-  return units;
+  for (const NamedParameter& ignored : parameters_outside_units(model)) {
+    ByteWriter writer;
+    writer.put(ignored.tensor.scalar_type());
+    writer.put(ignored.tensor.requires_grad());
+    writer.put_list(std::span<const int64_t>(ignored.tensor.sizes()));
+    parts.emplace_back(ignored.name, digest(writer.take()));
+  }
+  return parts;
 }
 
 // Throws on every rank where one built something else than rank 0. Training would go on, and be wrong.
 void agree_on_model(Comm& comm, torch::nn::Module& model) {
-  const auto units = describe_units(model);
   ByteWriter mine;
-  for (const auto& [key, of] : units) {
+  for (const auto& [key, of] : describe_model(model)) {
     mine.put_string(key);
     mine.put_raw(of);
   }
@@ -70,7 +76,7 @@ void agree_on_model(Comm& comm, torch::nn::Module& model) {
       if (as_text(first.get_raw(sizeof(Digest))) != as_text(other.get_raw(sizeof(Digest)))) break;
     }
     throw Error({.code = Code::mismatch,
-                 .what = "built another model than rank 0: the first unit that differs is " + key,
+                 .what = "built another model than rank 0: the first unit or ignored parameter that differs is " + key,
                  .hint = "every rank must make the same model, with random values from LibTorch's default generator only",
                  .rank = static_cast<int>(rank),
                  .phase = Phase::start});

@@ -49,7 +49,7 @@ Values gradients_alone(int steps = 1) {
 TEST(Hybrid, TrainsAsOneProcessDoesForEveryShapeOfTheMesh) {
   const Values alone = train_alone(adamw, 5);
   for (const Strategy strategy : {Strategy::hybrid_shard, Strategy::hybrid_shard_grad_op}) {
-    for (const auto& [ranks, shards] : {std::pair{1, 1}, {2, 1}, {2, 2}, {3, 1}, {4, 2}, {4, 1}, {4, 4}, {6, 3}}) {
+    for (const auto& [ranks, shards] : {std::pair{1, 1}, {2, 1}, {2, 2}, {3, 1}, {3, 3}, {4, 2}, {4, 1}, {4, 4}, {6, 3}}) {
       const Values together = train_on(ranks, {.strategy = strategy, .shards = shards}, adamw, 5);
       EXPECT_LE(difference(together, alone), rounding) << name(strategy) << ", " << ranks << " ranks by " << shards;
     }
@@ -94,29 +94,28 @@ TEST(Hybrid, LeavesReplicasToTheLastBackwardOfSeveral) {
 }
 
 TEST(Gradients, AreDividedByWhatIsAsked) {
-  for (const Strategy strategy : {Strategy::full_shard, Strategy::no_shard, Strategy::hybrid_shard}) {
-    run_ranks(4, [&](Job& job) {
-      auto mean = sharded_net(job, {.strategy = strategy, .shards = 2});
-      loss(mean(mine(job))).backward();
-      Values expected = gradients_of(mean);
-      for (auto& [name, gradient] : expected) gradient.mul_(4);
-      auto sum = sharded_net(job, {.strategy = strategy, .shards = 2, .gradient_divisor = 1});
+  const Values alone = gradients_alone();
+  for (const Spread& spread : spreads()) {
+    run_ranks(spread.ranks, [&](Job& job) {
+      auto sum = sharded_net(job, {.strategy = spread.strategy, .shards = spread.shards, .gradient_divisor = 1});
       loss(sum(mine(job))).backward();
-      EXPECT_LE(difference(gradients_of(sum), expected), 0) << name(strategy);
+      Values mean = gradients_of(sum);
+      for (auto& [name, gradient] : mean) gradient.div_(job.size());
+      EXPECT_LE(difference(mean, alone), gradient_rounding) << text_of(spread);
     });
   }
 }
 
 TEST(Gradients, MayTravelInFewerBits) {
   const Values alone = gradients_alone();
-  for (const Strategy strategy : {Strategy::full_shard, Strategy::no_shard, Strategy::hybrid_shard}) {
+  for (const Spread& spread : spreads()) {
     for (const auto& [dtype, bound] : {std::pair{at::kBFloat16, 0.1}, {at::kHalf, 0.02}}) {
-      run_ranks(4, [&, dtype = dtype, bound = bound](Job& job) {
-        auto model = sharded_net(job, {.strategy = strategy, .shards = 2, .mixed_precision = {.reduce_dtype = dtype}});
+      run_ranks(spread.ranks, [&, dtype = dtype, bound = bound](Job& job) {
+        auto model = sharded_net(job, {.strategy = spread.strategy, .shards = spread.shards, .mixed_precision = {.reduce_dtype = dtype}});
         loss(model(mine(job))).backward();
         const Values gradients = gradients_of(model);
         const double off = difference(gradients, alone);
-        EXPECT_LE(off, bound) << name(strategy) << c10::toString(dtype);
+        EXPECT_LE(off, bound) << text_of(spread) << c10::toString(dtype);
         EXPECT_GT(off, 0);
         for (const auto& [name, gradient] : gradients) EXPECT_EQ(gradient.scalar_type(), at::kFloat) << name;
       });
@@ -152,14 +151,10 @@ constexpr MixedPrecision in_bfloat16 = {.param_dtype = at::kBFloat16, .reduce_dt
 
 TEST(MixedPrecision, TrainsAsOneProcessDoesInBfloat16WithFloat32Masters) {
   const Values alone = train_in_bfloat16(4);
-  for (const Strategy strategy : {Strategy::full_shard, Strategy::shard_grad_op, Strategy::no_shard, Strategy::hybrid_shard}) {
-    EXPECT_TRUE(identical(train_on(1, {.strategy = strategy, .shards = 1, .mixed_precision = in_bfloat16}, sgd, 4), alone))
-        << name(strategy);
-    for (const int ranks : {2, 3, 4}) {
-      const int shards = ranks % 2 == 0 ? 2 : 1;
-      EXPECT_LE(difference(train_on(ranks, {.strategy = strategy, .shards = shards, .mixed_precision = in_bfloat16}, sgd, 4), alone), 0.05)
-          << name(strategy) << " on " << ranks;
-    }
+  for (const Spread& spread : spreads()) {
+    const FsdpOptions options{.strategy = spread.strategy, .shards = spread.shards, .mixed_precision = in_bfloat16};
+    const double off = difference(train_on(spread.ranks, options, sgd, 4), alone);
+    EXPECT_LE(off, spread.ranks == 1 ? 0 : 0.05) << text_of(spread);
   }
 }
 
@@ -183,11 +178,11 @@ TEST(MixedPrecision, KeepsMastersAndTheirGradientsAsTheModelWasBuilt) {
 TEST(MixedPrecision, IsLeftInEvalWhereThatIsAsked) {
   Net plain = plain_net();
   const at::Tensor expected = plain(batch(0, batch_rows));
-  for (const Strategy strategy : {Strategy::full_shard, Strategy::no_shard}) {
-    run_ranks(2, [&](Job& job) {
+  for (const Spread& spread : spreads()) {
+    run_ranks(spread.ranks, [&](Job& job) {
       MixedPrecision mixed = in_bfloat16;
       mixed.full_in_eval = true;
-      auto model = sharded_net(job, {.strategy = strategy, .mixed_precision = mixed});
+      auto model = sharded_net(job, {.strategy = spread.strategy, .shards = spread.shards, .mixed_precision = mixed});
       model->eval();
       {
         const at::NoGradGuard no_grad;
@@ -227,16 +222,6 @@ TEST(MixedPrecision, HasExceptionsByModule) {
     EXPECT_EQ(output.scalar_type(), at::kBFloat16);
     output.sum().backward();
   });
-}
-
-TEST(Recompute, TrainsAsOneProcessDoes) {
-  const Values alone = train_alone(adamw, 4);
-  for (const Strategy strategy : {Strategy::full_shard, Strategy::shard_grad_op, Strategy::no_shard, Strategy::hybrid_shard}) {
-    for (const int ranks : {1, 2, 4}) {
-      const Values together = train_on(ranks, {.strategy = strategy, .shards = ranks == 4 ? 2 : 1, .recompute = true}, adamw, 4);
-      EXPECT_LE(difference(together, alone), rounding) << name(strategy) << " on " << ranks;
-    }
-  }
 }
 
 struct TowerImpl : torch::nn::Module {
@@ -350,8 +335,6 @@ TEST(Unshard, ByHandMakesAUnitWholeUntilItIsFreed) {
 }
 
 TEST(KeptWhole, AreUnitsBelowTheThreshold) {
-  const Values alone = train_alone(adamw, 3);
-  EXPECT_LE(difference(train_on(2, {.keep_whole_below = 50}, adamw, 3), alone), rounding);
   run_ranks(2, [](Job& job) {
     auto model = sharded_net(job, {.keep_whole_below = 50});
     for (const UnitInfo& unit : unit_list(model)) {
@@ -409,9 +392,9 @@ TEST(Summon, ShowsTheFirstRankAloneWhatOthersHelpToGather) {
 
 TEST(Summon, ShowsGradientsAndTakesThemBack) {
   const Values alone = gradients_alone();
-  for (const Strategy strategy : {Strategy::full_shard, Strategy::no_shard, Strategy::hybrid_shard}) {
-    run_ranks(4, [&](Job& job) {
-      auto model = sharded_net(job, {.strategy = strategy, .shards = 2});
+  for (const Spread& spread : spreads()) {
+    run_ranks(spread.ranks, [&](Job& job) {
+      auto model = sharded_net(job, {.strategy = spread.strategy, .shards = spread.shards});
       loss(model(mine(job))).backward();
       {
         const SummonFullParams whole(model, {.with_grads = true});
@@ -420,7 +403,7 @@ TEST(Summon, ShowsGradientsAndTakesThemBack) {
         gradient.fill_(7);
       }
       EXPECT_FALSE(model.module().blocks[1].module().first_weight.mutable_grad().defined());
-      EXPECT_EQ(gradients_of(model).at("block1.first_weight").min().item<float>(), 7) << name(strategy);
+      EXPECT_EQ(gradients_of(model).at("block1.first_weight").min().item<float>(), 7) << text_of(spread);
       EXPECT_EQ(gradients_of(model).at("block1.first_weight").max().item<float>(), 7);
     });
   }

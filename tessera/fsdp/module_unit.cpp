@@ -50,6 +50,10 @@ class Finder {
     if (context_.owner(&step.module) != nullptr) throw in_two_units("module " + step.path);
     std::vector<ModuleUnit::Registered> registered;
     for (const auto& parameter : step.module.named_parameters(/*recurse=*/false)) {
+      if (context_.ignored().contains(parameter.value())) {
+        registered.push_back({parameter.key(), ModuleUnit::Registered::ignored, 0});
+        continue;
+      }
       const auto [group, index] = place(dotted(step.path, parameter.key()), parameter.value());
       registered.push_back({parameter.key(), group, index});
     }
@@ -109,14 +113,19 @@ std::shared_ptr<ModuleUnit> ModuleUnit::take(std::shared_ptr<FsdpContext> contex
   const std::shared_ptr<ModuleUnit> unit(new ModuleUnit(std::move(context), options, module, is_root));
   for (size_t i = 0; i < found.groups.size(); ++i) {
     Group& group = found.groups[i];
-    for (const at::Tensor& tensor : group.tensors) unit->context_->own(tensor.unsafeGetTensorImpl(), *unit);
+    for (const at::Tensor& tensor : group.tensors) {
+      unit->context_->own(tensor.unsafeGetTensorImpl(), *unit);
+      forget_base(tensor);
+    }
     unit->units_.push_back(
         std::make_unique<FlatUnit>(*unit->context_, flat_name(group, i), options, std::move(group.names), std::move(group.tensors)));
   }
   for (auto& [part, registered] : found.modules) {
     unit->context_->own(part, *unit);
     // Left there, they would show up as parameters without values.
-    for (const Registered& parameter : registered) parameters_of(*part).erase(parameter.name);
+    for (const Registered& parameter : registered) {
+      if (parameter.unit != Registered::ignored) parameters_of(*part).erase(parameter.name);
+    }
     unit->registered_[part] = std::move(registered);
     if (const auto dtype = options.mixed_precision.buffer_dtype) unit->cast_buffers(*part, *dtype);
   }
@@ -140,7 +149,7 @@ void ModuleUnit::make_node(const std::shared_ptr<ModuleUnit>& self) {
 void ModuleUnit::cast_buffers(torch::nn::Module& module, at::ScalarType dtype) {
   for (const auto& buffer : module.named_buffers(/*recurse=*/false)) {
     const at::Tensor& tensor = buffer.value();
-    if (!tensor.defined() || !tensor.is_floating_point() || tensor.scalar_type() == dtype) continue;
+    if (!tensor.defined() || !tensor.is_floating_point() || tensor.scalar_type() == dtype || context_->ignored().contains(tensor)) continue;
     cast_buffers_.emplace(tensor.unsafeGetTensorImpl(), tensor.scalar_type());
     tensor.set_data(tensor.to(dtype));
   }

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,14 +25,15 @@ class ModuleUnit final : public GradientReceiver, public std::enable_shared_from
  public:
   // A parameter that a module registered before it became part of this unit.
   struct Registered {
+    static constexpr size_t ignored = std::numeric_limits<size_t>::max();
     std::string name;  // in its module: "weight"
-    size_t unit;       // in units()
+    size_t unit;       // in units(); `ignored` where the module itself has it still
     size_t index;      // in that unit's layout
   };
   using Registry = std::unordered_map<const torch::nn::Module*, std::vector<Registered>>;
 
-  // Takes the parameters of `module` that no inner unit has. Null, and nothing is taken, where there are none, fewer elements than
-  // options.min_numel, or where the policy says so of a module of this `name`; `is_root` makes a unit all the same.
+  // Takes the parameters of `module` that no inner unit has and that are not ignored. Null, and nothing is taken, where there are none,
+  // fewer elements than options.min_numel, or where the policy says so of a module of this `name`; `is_root` makes a unit all the same.
   // Throws Error(invalid_argument) where one of them belongs to an inner unit as well.
   static std::shared_ptr<ModuleUnit> take(std::shared_ptr<FsdpContext> context, WrapOptions options, const std::string& name,
                                           torch::nn::Module& module, bool is_root);

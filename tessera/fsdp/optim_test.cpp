@@ -385,17 +385,19 @@ TEST(ElementwiseTorchOptimizers, WorkOverTheFlatLeaves) {
     loss(plain(batch(step, batch_rows))).backward();
     alone.step();
   }
-  run_ranks(2, [&](Job& job) {
-    auto model = sharded_net(job);
-    torch::optim::Adam optimizer(model->parameters(), torch::optim::AdamOptions(0.01));
-    check_elementwise(optimizer);
-    for (int step = 0; step < 3; ++step) {
-      optimizer.zero_grad();
-      loss(model(rows_of(batch(step, batch_rows), job.rank(), job.size()))).backward();
-      optimizer.step();
-    }
-    EXPECT_LE(difference(values_of(model), values_of(plain)), 2e-5);
-  });
+  for (const Spread& spread : spreads()) {
+    run_ranks(spread.ranks, [&](Job& job) {
+      auto model = sharded_net(job, {.strategy = spread.strategy, .shards = spread.shards});
+      torch::optim::Adam optimizer(model->parameters(), torch::optim::AdamOptions(0.01));
+      check_elementwise(optimizer);
+      for (int step = 0; step < 3; ++step) {
+        optimizer.zero_grad();
+        loss(model(rows_of(batch(step, batch_rows), job.rank(), job.size()))).backward();
+        optimizer.step();
+      }
+      EXPECT_LE(difference(values_of(model), values_of(plain)), 2e-5) << text_of(spread);
+    });
+  }
 }
 
 TEST(ElementwiseTorchOptimizers, AreNotLbfgs) {

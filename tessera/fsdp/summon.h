@@ -2,7 +2,8 @@
 //   { SummonFullParams whole(model); torch::nn::init::zeros_(model->module().head->weight); }
 // While it lives every unit below the module is whole, so the memory for all of them is needed; forward throws an Error.
 // With `writeback` each rank keeps its range of what its own parameters then hold: ranks make the same changes.
-// Parameters have the dtype that the model was built with, whatever it computes in.
+// Parameters have the dtype that the model was built with, whatever it computes in. What lies outside units (ignore.h) is as it is without,
+// on every rank: there is nothing to gather, and what is written to it stays.
 // Until it ends, no other is opened, nothing is unsharded or resharded by hand, and no state of kind full is made.
 // Collective  Every rank opens it. Closing it needs no other rank.
 #pragma once
@@ -20,7 +21,7 @@ class FsdpContext;
 
 struct SummonOptions {
   bool writeback = true;
-  bool recurse = true;    // false: the unit of the module itself only
+  bool recurse = true;  // false: the unit of the module itself only
   bool rank0_only = false;  // other ranks help to gather and have nothing then; excludes writeback
   bool with_grads = false;  // parameters of units have their gradients too, written back likewise
 };

@@ -62,6 +62,24 @@ at::Tensor batch(int step, int64_t rows) {
 at::Tensor loss(const at::Tensor& output) { return (output * output).mean() + output.mean(); }
 at::Tensor rows_of(const at::Tensor& whole, int rank, int ranks) { return whole.chunk(ranks, 0).at(static_cast<size_t>(rank)); }
 
+std::vector<Spread> spreads() {
+  std::vector<Spread> all;
+  for (int ranks = 1; ranks <= 4; ++ranks) {
+    for (const Strategy strategy : {Strategy::full_shard, Strategy::shard_grad_op, Strategy::no_shard}) all.push_back({ranks, strategy, 0});
+    for (const Strategy strategy : {Strategy::hybrid_shard, Strategy::hybrid_shard_grad_op}) {
+      for (int shards = 1; shards <= ranks; ++shards) {
+        if (ranks % shards == 0) all.push_back({ranks, strategy, shards});
+      }
+    }
+  }
+  return all;
+}
+
+std::string text_of(const Spread& spread) {
+  return std::string(name(spread.strategy)) + " on " + std::to_string(spread.ranks) +
+         (spread.shards ? " by " + std::to_string(spread.shards) : "");
+}
+
 Net plain_net() {
   at::Generator generator = at::detail::getDefaultCPUGenerator();
   generator.set_current_seed(net_seed);

@@ -44,6 +44,16 @@ at::Tensor loss(const at::Tensor& output);
 at::Tensor rows_of(const at::Tensor& whole, int rank, int ranks);
 constexpr int64_t batch_rows = 12;
 
+// A way to spread a model over ranks.
+struct Spread {
+  int ranks;
+  Strategy strategy;
+  int shards;  // of hybrid strategies, else 0
+};
+// Every strategy on 1 to 4 ranks, hybrid ones with every shape of the mesh.
+std::vector<Spread> spreads();
+std::string text_of(const Spread& spread);
+
 Net plain_net();
 Wrapped<NetImpl> sharded_net(const Job& job, FsdpOptions options = {.seed = net_seed});
 

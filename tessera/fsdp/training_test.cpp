@@ -386,10 +386,10 @@ TEST(Forward, InsideSummonIsRefused) {
 
 TEST(Summon, ShowsWholeParametersAndKeepsWhatIsWrittenToThem) {
   const Values plain = values_of(plain_net());
-  for (const Strategy strategy : {Strategy::full_shard, Strategy::no_shard}) {
-    run_ranks(3, [&](Job& job) {
-      auto model = sharded_net(job, {.strategy = strategy});
-      EXPECT_TRUE(identical(values_of(model), plain));
+  for (const Spread& spread : spreads()) {
+    run_ranks(spread.ranks, [&](Job& job) {
+      auto model = sharded_net(job, {.strategy = spread.strategy, .shards = spread.shards});
+      EXPECT_TRUE(identical(values_of(model), plain)) << text_of(spread);
       summon_full_params(model, {}, [&] {
         const at::NoGradGuard no_grad;
         model.module().blocks[1].module().first_bias.fill_(7);

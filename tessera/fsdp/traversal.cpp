@@ -36,21 +36,34 @@ std::vector<NamedParameter> named_parameters(ModuleRef module) {
   std::shared_ptr<ModuleUnit> holder;  // of step.unit
   walk(*module, [&](const WalkStep& step) {
     if (step.wrapper != nullptr) return;
-    if (step.unit != nullptr) holder = step.unit->shared_from_this();
+    auto own = step.module.named_parameters(/*recurse=*/false);
+    const auto add_own = [&](const std::string& key, const at::Tensor& tensor) {
+      const std::string name = dotted(step.path, key);
+      found.add(tensor.unsafeGetTensorImpl(), name, [&] { return NamedParameter{name, {}, tensor, nullptr, 0}; });
+    };
     if (step.unit != nullptr) {
+      holder = step.unit->shared_from_this();
       for (const ModuleUnit::Registered& parameter : step.unit->registered(step.module)) {
+        if (parameter.unit == ModuleUnit::Registered::ignored) {
+          add_own(parameter.name, own[parameter.name]);
+          own.erase(parameter.name);
+          continue;
+        }
         const std::shared_ptr<FlatUnit> unit(holder, holder->units()[parameter.unit].get());
         const std::string name = dotted(step.path, parameter.name);
         const at::Tensor& tensor = unit->parameter(parameter.index);
         found.add(tensor.unsafeGetTensorImpl(), name, [&] { return NamedParameter{name, {}, tensor, unit, parameter.index}; });
       }
     }
-    for (const auto& parameter : step.module.named_parameters(/*recurse=*/false)) {
-      const std::string name = dotted(step.path, parameter.key());
-      found.add(parameter.value().unsafeGetTensorImpl(), name, [&] { return NamedParameter{name, {}, parameter.value(), nullptr, 0}; });
-    }
+    for (const auto& parameter : own) add_own(parameter.key(), parameter.value());
   });
   return found.take();
+}
+
+std::vector<NamedParameter> parameters_outside_units(ModuleRef module) {
+  std::vector<NamedParameter> parameters = named_parameters(module);
+  std::erase_if(parameters, [](const NamedParameter& parameter) { return parameter.unit != nullptr; });
+  return parameters;
 }
 
 std::vector<NamedBuffer> named_buffers(ModuleRef module) {

@@ -22,7 +22,7 @@ struct NamedParameter {
   std::string name;
   std::vector<std::string> aliases;
   at::Tensor tensor;               // the module's; in a unit, readable only while the unit is whole
-  std::shared_ptr<FlatUnit> unit;  // null for a parameter outside all units
+  std::shared_ptr<FlatUnit> unit;  // null for a parameter outside all units: ignored (ignore.h), or of a plain module
   size_t index = 0;                // in unit->layout().parameters
 };
 
@@ -47,6 +47,8 @@ struct NamedFlatUnit {
 };
 
 std::vector<NamedParameter> named_parameters(ModuleRef module);
+// Those of them that lie outside all units.
+std::vector<NamedParameter> parameters_outside_units(ModuleRef module);
 // Buffers that are defined.
 std::vector<NamedBuffer> named_buffers(ModuleRef module);
 std::vector<NamedFlatUnit> flat_units(ModuleRef module);

@@ -25,6 +25,26 @@ std::string line(const std::string& name, const std::string& rest) {
   return padded + " " + rest + "\n";
 }
 
+struct Outside {
+  size_t count = 0;
+  int64_t numel = 0;
+  int64_t bytes = 0;
+  int64_t gradient_bytes = 0;
+  std::string names;
+};
+
+Outside outside_units(ModuleRef model) {
+  Outside all;
+  for (const NamedParameter& parameter : parameters_outside_units(model)) {
+    ++all.count;
+    all.numel += parameter.tensor.numel();
+    all.bytes += static_cast<int64_t>(parameter.tensor.nbytes());
+    if (parameter.tensor.grad().defined()) all.gradient_bytes += static_cast<int64_t>(parameter.tensor.grad().nbytes());
+    all.names += "  " + parameter.name + "\n";
+  }
+  return all;
+}
+
 }  // namespace
 
 std::vector<UnitInfo> unit_list(ModuleRef model) {
@@ -67,6 +87,9 @@ std::string describe_units(ModuleRef model) {
     text += line(unit.name, about);
     for (const std::string& parameter : unit.parameters) text += "  " + parameter + "\n";
   }
+  if (const Outside outside = outside_units(model); outside.count > 0) {
+    text += line("outside units", std::to_string(outside.numel) + " elements, " + mib(outside.bytes) + " on every rank") + outside.names;
+  }
   return text + line("in all", std::to_string(list.size()) + " units, " + std::to_string(numel) + " elements, padding " +
                                    std::to_string(padding) + " B");
 }
@@ -87,6 +110,9 @@ std::string memory_summary(ModuleRef model) {
   std::ranges::sort(others, std::greater{});
   others.resize(std::max<size_t>(others.size(), 2), 0);
   const UnitCounters counters = unit_counters(model);
+  if (const Outside outside = outside_units(model); outside.count > 0) {
+    text += line("outside units", mib(outside.bytes) + " on every rank, gradients " + mib(outside.gradient_bytes));
+  }
   text += line("shards", mib(shards) + ", gradients " + mib(gradients));
   text += line("whole parameters", mib(counters.parameter_bytes) + " now, " + mib(counters.parameter_peak_bytes) +
                                        " at the peak; the least is " + mib(root + others[0] + others[1]) +

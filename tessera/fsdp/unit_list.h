@@ -30,11 +30,13 @@ struct UnitInfo {
 };
 std::vector<UnitInfo> unit_list(ModuleRef model);
 
-// One line a unit: name, parameters, elements, bytes, padding, strategy.
+// One line a unit: name, parameters, elements, bytes, padding, strategy. Then what lies outside units (ignore.h), which each rank has
+// whole.
 std::string describe_units(ModuleRef model);
 
-// What the model takes: shards and gradients unit by unit, then what is whole now and was at its peak (unit_counters.h), beside the least
-// that this strategy needs: shards, their gradients, the root, the two largest other units and one unit's gradients.
+// What the model takes: shards and gradients unit by unit, what lies outside units, then what is whole now and was at its peak
+// (unit_counters.h), beside the least that this strategy needs: shards, their gradients, the root, the two largest other units and one
+// unit's gradients.
 std::string memory_summary(ModuleRef model);
 
 }  // namespace tessera

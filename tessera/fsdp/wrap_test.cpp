@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
@@ -16,6 +17,7 @@
 #include <torch/nn/modules/rnn.h>
 
 #include "tessera/fsdp/module_unit.h"
+#include "tessera/fsdp/summon.h"
 #include "tessera/fsdp/test_model.h"
 #include "tessera/fsdp/tie.h"
 #include "tessera/fsdp/traversal.h"
@@ -168,6 +170,37 @@ TEST(Wrap, TakesALibraryModuleWithADefaultStateAndNestedOutputs) {
     EXPECT_EQ(std::get<0>(state).size(2), 4);
     (output.sum() + std::get<1>(state).sum()).backward();
     EXPECT_GT(flat_units(model).front().unit->shard().grad().abs().sum().item<float>(), 0);
+  });
+}
+
+struct ViewedImpl : torch::nn::Module {
+  explicit ViewedImpl(const at::Tensor& base) {
+    scale = register_parameter("scale", at::ones({3}));
+    weight = register_parameter("weight", base.t());
+  }
+  at::Tensor forward(const at::Tensor& x) { return x.matmul(weight) * scale; }
+  at::Tensor scale, weight;
+};
+TORCH_MODULE(Viewed);
+
+TEST(Wrap, OfAParameterThatWasAViewKeepsNothingOfItsBase) {
+  run_ranks(2, [](Job& job) {
+    c10::weak_intrusive_ptr<c10::StorageImpl> memory(at::ones({1}).storage().getWeakStorageImpl());
+    auto model = fsdp(job,
+                      [&] {
+                        const at::Tensor base = at::ones({3, 2});
+                        memory = base.storage().getWeakStorageImpl();
+                        return Viewed(base);
+                      },
+                      {.seed = 1});
+    EXPECT_TRUE(memory.expired()) << "each rank would have all of it";
+    for (int step = 0; step < 2; ++step) {
+      model(at::ones({1, 2})).sum().backward();
+      const at::NoGradGuard no_grad;
+      summon_full_params(model, {}, [&] { model.module().weight.mul_(2); });
+    }
+    EXPECT_TRUE(at::equal(gradients_of(model).at("scale"), at::full({3}, 2.0f + 4.0f)));
+    EXPECT_TRUE(at::equal(gradients_of(model).at("weight"), at::ones({2, 3}) * 2));
   });
 }
 

@@ -25,6 +25,8 @@ struct DefaultsOf : torch::nn::Module {
 
 }  // namespace
 
+const WrapScope* open_scope() { return current_scope; }
+
 EnableWrap::EnableWrap(const Job& job, const WrapOptions& options) : EnableWrap(std::make_shared<FsdpContext>(job, options), options) {}
 
 EnableWrap::EnableWrap(std::shared_ptr<FsdpContext> context, const WrapOptions& options)

@@ -20,6 +20,8 @@ struct WrapScope {
   WrapOptions options;
   WrapScope* outer = nullptr;
 };
+// The innermost one on this thread; null outside any.
+const WrapScope* open_scope();
 
 class Wrapper : public torch::nn::Module {
  public:

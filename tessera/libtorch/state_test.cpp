@@ -20,6 +20,7 @@
 #include "tessera/checkpoint/save.h"
 #include "tessera/fsdp/fsdp.h"
 #include "tessera/fsdp/grad_scaler.h"
+#include "tessera/fsdp/ignore.h"
 #include "tessera/fsdp/lr_schedule.h"
 #include "tessera/fsdp/optim.h"
 #include "tessera/fsdp/summon.h"
@@ -51,7 +52,7 @@ std::vector<float> values(const at::Tensor& tensor) {
 }
 
 // Every whole parameter and buffer, by name.
-std::map<std::string, std::vector<float>> whole(const Wrapped<NetImpl>& model) {
+std::map<std::string, std::vector<float>> whole(ModuleRef model) {
   const SummonFullParams summoned(model, {.writeback = false});
   std::map<std::string, std::vector<float>> all;
   for (const NamedParameter& parameter : named_parameters(model)) all[parameter.name] = values(parameter.tensor);
@@ -59,7 +60,7 @@ std::map<std::string, std::vector<float>> whole(const Wrapped<NetImpl>& model) {
   return all;
 }
 
-void step(Wrapped<NetImpl>& model, auto& optimizer) {
+void step(auto& model, auto& optimizer) {
   model(at::ones({4, 5}) * at::full({4, 1}, 0.5)).square().sum().backward();
   optimizer.step();
   optimizer.zero_grad();
@@ -73,58 +74,102 @@ LoadReport load_from(Job& job, MemoryStorage& storage, State& state) {
   return report;
 }
 
-// Trains on 2 ranks, saves, goes on for a step; then resumes on `ranks` and must come to the same. Whatever the kinds of both states.
+// A job that saves, or one that resumes.
+struct Side {
+  std::function<Net()> make = [] { return Net(); };
+  StateOptions state = {};
+};
+
+// Trains on 2 ranks, saves, goes on for a step; then resumes on `ranks` and must come to the same.
 template <class MakeOptimizer, class MakePart>
-void resumes(int ranks, MakeOptimizer make_optimizer, MakePart part) {
-  const StateOptions kinds[] = {{}, {.kind = Kind::full}, {.kind = Kind::full, .rank0_only = true}};
-  for (const StateOptions& saved_as : kinds) {
-    MemoryStorage storage;
-    std::map<std::string, std::vector<float>> expected;
-    run_ranks(2, [&](Job& job) {
-      auto model = fsdp(job, [] { return Net(); }, {.seed = 1});
-      auto optimizer = make_optimizer(model);
-      for (int i = 0; i < 3; ++i) step(model, optimizer);
-      State all = state({{"model", model}, {"optim", part(optimizer, model)}}, saved_as);
-      save_to(job, storage, all);
-      step(model, optimizer);
-      auto after = whole(model);
-      if (job.rank() == 0) expected = std::move(after);
-    });
-    for (const StateOptions& loaded_as : kinds) {
-      run_ranks(ranks, [&](Job& job) {
-        auto model = fsdp(job, [] { return Net(); }, {.seed = 2});
-        auto optimizer = make_optimizer(model);
-        State all = state({{"model", model}, {"optim", part(optimizer, model)}}, loaded_as);
-        load_from(job, storage, all);
-        step(model, optimizer);
-        const auto actual = whole(model);
-        ASSERT_EQ(actual.size(), expected.size());
-        for (const auto& [name, want] : expected) {
-          for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(actual.at(name)[i], want[i], 1e-5) << name;
-        }
-      });
+void resumes(int ranks, MakeOptimizer make_optimizer, MakePart part, const Side& from = {}, const Side& into = {}) {
+  MemoryStorage storage;
+  std::map<std::string, std::vector<float>> expected;
+  run_ranks(2, [&](Job& job) {
+    auto model = fsdp(job, from.make, {.seed = 1});
+    auto optimizer = make_optimizer(model);
+    for (int i = 0; i < 3; ++i) step(model, optimizer);
+    State all = state({{"model", model}, {"optim", part(optimizer, model)}}, from.state);
+    save_to(job, storage, all);
+    step(model, optimizer);
+    auto after = whole(model);
+    if (job.rank() == 0) expected = std::move(after);
+  });
+  run_ranks(ranks, [&](Job& job) {
+    auto model = fsdp(job, into.make, {.seed = 2});
+    auto optimizer = make_optimizer(model);
+    State all = state({{"model", model}, {"optim", part(optimizer, model)}}, into.state);
+    load_from(job, storage, all);
+    step(model, optimizer);
+    const auto actual = whole(model);
+    ASSERT_EQ(actual.size(), expected.size());
+    for (const auto& [name, want] : expected) {
+      for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(actual.at(name)[i], want[i], 1e-5) << name;
     }
+  });
+}
+
+// The same, whatever the kinds of both states.
+template <class MakeOptimizer, class MakePart>
+void resumes_in_every_kind(int ranks, MakeOptimizer make_optimizer, MakePart part) {
+  const StateOptions kinds[] = {{}, {.kind = Kind::full}, {.kind = Kind::full, .rank0_only = true}};
+  for (const StateOptions& saved : kinds) {
+    for (const StateOptions& loaded : kinds) resumes(ranks, make_optimizer, part, {.state = saved}, {.state = loaded});
   }
 }
 
 TEST(State, OurOptimizersGoOnWhereTheyStoppedOnAnyRanks) {
-  for (const int ranks : {1, 2, 3}) {
-    resumes(
+  for (const int ranks : {1, 2, 3, 4}) {
+    resumes_in_every_kind(
         ranks, [](auto& model) { return AdamW(model, {.lr = 0.05}); }, [](Optimizer& optimizer, auto&) { return StatePart(optimizer); });
     const auto part = [](Optimizer& optimizer, auto&) { return StatePart(optimizer); };
-    resumes(ranks, [](auto& model) { return SGD(model, {.lr = 0.05, .momentum = 0.9}); }, part);
-    resumes(ranks, [](auto& model) { return Adam(model, {.lr = 0.05, .weight_decay = 0.1, .amsgrad = true}); }, part);
-    resumes(ranks, [](auto& model) { return Adagrad(model, {.lr = 0.05, .lr_decay = 0.1, .initial_accumulator_value = 0.5}); }, part);
+    resumes_in_every_kind(ranks, [](auto& model) { return SGD(model, {.lr = 0.05, .momentum = 0.9}); }, part);
+    resumes_in_every_kind(ranks, [](auto& model) { return Adam(model, {.lr = 0.05, .weight_decay = 0.1, .amsgrad = true}); }, part);
+    resumes_in_every_kind(
+        ranks, [](auto& model) { return Adagrad(model, {.lr = 0.05, .lr_decay = 0.1, .initial_accumulator_value = 0.5}); }, part);
   }
 }
 
 TEST(State, ElementwiseTorchOptimizersGoOnWhereTheyStoppedOnAnyRanks) {
   const auto part = [](torch::optim::Optimizer& optimizer, auto& model) { return StatePart(optimizer, model); };
-  for (const int ranks : {1, 2, 3}) {
-    resumes(
+  for (const int ranks : {1, 2, 3, 4}) {
+    resumes_in_every_kind(
         ranks, [](auto& model) { return torch::optim::AdamW(model->parameters(), torch::optim::AdamWOptions(0.05).amsgrad(true)); }, part);
-    resumes(ranks, [](auto& model) { return torch::optim::SGD(model->parameters(), torch::optim::SGDOptions(0.05).momentum(0.9)); }, part);
+    resumes_in_every_kind(
+        ranks, [](auto& model) { return torch::optim::SGD(model->parameters(), torch::optim::SGDOptions(0.05).momentum(0.9)); }, part);
   }
+}
+
+Net partly_ignored() {
+  Net net;
+  ignore(net->last);
+  return net;
+}
+
+TEST(State, IgnoredParametersAreSavedAndGoOnLikeOthersInEveryKind) {
+  const auto ours = [](Optimizer& optimizer, auto&) { return StatePart(optimizer); };
+  const auto stocks = [](torch::optim::Optimizer& optimizer, auto& model) { return StatePart(optimizer, model); };
+  const auto make_ours = [](auto& model) { return AdamW(model, {.lr = 0.05}); };
+  const auto make_stocks = [](auto& model) { return torch::optim::AdamW(model->parameters(), torch::optim::AdamWOptions(0.05)); };
+  for (const Kind kind : {Kind::sharded, Kind::full, Kind::local}) {
+    const Side with{.make = partly_ignored, .state = {.kind = kind}}, without{.state = {.kind = kind}};
+    for (const int ranks : {1, 3}) {
+      resumes(ranks, make_ours, ours, with, with);
+      resumes(ranks, make_stocks, stocks, with, with);
+      if (kind == Kind::local) continue;  // whose flat parameters are others
+      resumes(ranks, make_ours, ours, with, without);
+      resumes(ranks, make_ours, ours, without, with);
+    }
+    run_ranks(2, [&](Job& job) {
+      auto model = fsdp(job, partly_ignored, {.seed = 1});
+      const StateDict described = state(model, with.state).state_dict();
+      const auto& leaf = std::get<TensorLeaf>(described.leaves.at("last.weight").is);
+      EXPECT_TRUE(std::holds_alternative<Replicated>(*leaf.layout));
+      EXPECT_EQ(leaf.shards.at(0).view.data, model.module().last->weight.data_ptr()) << "the parameter itself";
+    });
+  }
+  const Side rank0{.make = partly_ignored, .state = {.kind = Kind::full, .rank0_only = true}};
+  resumes(3, make_ours, ours, rank0, rank0);
 }
 
 TEST(State, SchedulesAndScalersGoOnWhereTheyStopped) {
@@ -276,6 +321,8 @@ std::vector<JobSetup> setups() {
   hybrid_mixed.mixed_precision = mixed.mixed_precision;
   return {{"one process", 1, {.seed = 1}},
           {"sharded by 3", 3, {.seed = 1}},
+          {"sharded by 4", 4, {.seed = 1}},
+          {"shard_grad_op on 2", 2, {.seed = 1, .strategy = Strategy::shard_grad_op}},
           {"whole on 2", 2, whole},
           {"hybrid 2 by 2", 4, hybrid},
           {"hybrid 3 by 2, full", 6, hybrid, {.kind = Kind::full}},
@@ -345,6 +392,41 @@ TEST(State, GoesBetweenStrategiesPrecisionsAndRanksBitForBit) {
         EXPECT_EQ(kept, moments) << from.name << " to " << into.name;
         EXPECT_EQ(kept.at("state.first.weight.step"), std::vector<float>{2});
       });
+    }
+  }
+}
+
+TEST(State, OfEveryKindHoldsWhatOneProcessHasAndGoesFromAnyRanksToAnyOthers) {
+  at::Generator generator = at::globalContext().defaultGenerator(at::Device(at::kCPU));
+  generator.set_current_seed(1);
+  Net plain;
+  AdamW alone(plain, {.lr = 0.05});
+  for (int i = 0; i < 2; ++i) step(plain, alone);
+  const auto expected = whole(plain);
+  for (const Kind kind : {Kind::sharded, Kind::full, Kind::local}) {
+    for (int from = 1; from <= 4; ++from) {
+      MemoryStorage storage;
+      std::map<std::string, std::vector<float>> saved;
+      run_ranks(from, [&](Job& job) {
+        auto model = fsdp(job, [] { return Net(); }, {.seed = 1});
+        AdamW optimizer(model, {.lr = 0.05});
+        for (int i = 0; i < 2; ++i) step(model, optimizer);
+        State all = state(model, {.kind = kind});
+        save_to(job, storage, all);
+        auto values = whole(model);
+        if (job.rank() == 0) saved = std::move(values);
+      });
+      for (const auto& [name, want] : expected) {
+        for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(saved.at(name).at(i), want[i], 1e-5) << name << " on " << from;
+      }
+      for (int into = 1; into <= 4; ++into) {
+        run_ranks(into, [&](Job& job) {
+          auto model = fsdp(job, [] { return Net(); }, {.seed = 2});
+          State all = state(model, {.kind = kind});
+          load_from(job, storage, all);
+          EXPECT_EQ(whole(model), saved) << "kind " << static_cast<int>(kind) << " from " << from << " to " << into;
+        });
+      }
     }
   }
 }

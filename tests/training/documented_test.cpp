@@ -15,6 +15,7 @@
 #include "tessera/fsdp/clip_grad_norm.h"
 #include "tessera/fsdp/fsdp.h"
 #include "tessera/fsdp/grad_scaler.h"
+#include "tessera/fsdp/ignore.h"
 #include "tessera/fsdp/lr_schedule.h"
 #include "tessera/fsdp/no_sync.h"
 #include "tessera/fsdp/optim.h"
@@ -162,6 +163,32 @@ TEST(Documented, TiedWeights) {
   on_four([](Job& job) {
     auto model = tessera::fsdp(job, [] { return Tied(); });
     EXPECT_EQ(tessera::named_parameters(model).size(), 3);
+  });
+}
+
+struct AdaptedImpl : torch::nn::Module {
+  AdaptedImpl() {
+    layer = register_module("layer", tessera::wrap(Layer(16)));
+    scale = register_parameter("scale", tessera::ignore(at::ones({16})));
+    adapter = register_module("adapter", tessera::ignore(Layer(16)));
+  }
+  at::Tensor forward(const at::Tensor& x) { return adapter(layer(x)) * scale; }
+
+  tessera::Wrapped<LayerImpl> layer = nullptr;
+  at::Tensor scale;
+  Layer adapter = nullptr;
+};
+TORCH_MODULE(Adapted);
+
+TEST(Documented, IgnoredParameters) {
+  on_four([](Job& job) {
+    auto model = tessera::fsdp(job, [] { return Adapted(); });
+    backward(job, model);
+    for (const auto& parameter : tessera::parameters_outside_units(model)) {
+      if (parameter.tensor.grad().defined()) job.collectives().all_reduce(parameter.tensor.grad(), tessera::Reduce::mean)->wait();
+    }
+    EXPECT_EQ(tessera::parameters_outside_units(model).size(), 5);
+    EXPECT_TRUE(model->module().scale.grad().defined());
   });
 }
 

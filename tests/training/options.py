@@ -56,6 +56,12 @@ def those_that_leave_the_losses(train, launch):
     for transport in ("gloo", "shared_memory"):
         difference = apart(losses(trained(processes, "--transport", transport)), expected)
         check(difference < 1e-5, f"2 processes over {transport}: losses differ by {difference:.1e}")
+    words = ["--strategy", "hybrid_shard", "--shards", "2", "--accumulate", "2", "--recompute", "--clip", "1e6"]
+    processes = [launch, "--ranks", "4", "--", train]
+    difference = apart(losses(trained(processes, *words)), expected)
+    check(difference < 1e-5, f"4 processes {' '.join(words)}: losses differ by {difference:.1e}")
+    difference = apart(losses(trained(processes, *words, "--param-dtype", "bfloat16")), expected)
+    check(0 < difference < 2e-2, f"4 processes, in bfloat16 as well: losses differ by {difference:.1e}")
     half = apart(losses(trained([train], "--ranks", "2", "--param-dtype", "bfloat16")), expected)
     check(0 < half < 2e-2, f"bfloat16: losses differ by {half:.1e}")
 
