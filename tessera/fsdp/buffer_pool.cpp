@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 #include <c10/core/Allocator.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/StorageImpl.h>
 
 #include <algorithm>
@@ -67,6 +68,7 @@ BufferPool::~BufferPool() { stop_keeping(); }
 
 at::DataPtr BufferPool::allocate(at::Device device, int64_t bytes) {
   c10::Allocator* system = c10::GetAllocator(device.type());
+  const c10::DeviceGuard guard(device);
   if (!device.is_cpu() || bytes == 0) return system->allocate(static_cast<size_t>(bytes));
   auto lent = std::make_unique<Shared::Lent>(Shared::Lent{shared_, {}});
   shared_->state.with([&](State& state) {

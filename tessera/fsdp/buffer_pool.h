@@ -2,7 +2,7 @@
 // A unit's buffer is taken and freed again in every forward and backward. From the system that is costly: it gives fresh pages, and
 // fills each with zeros when it is first touched. So what is freed is kept for whoever next wants as many bytes.
 // Promises    What is in use and what is kept never come to more than was in use at some one moment of an iteration; so keeping raises no
-//             peak. Where somebody wants another size, what was kept longest goes first.
+//             peak of the buffers' own. Where somebody wants another size, what was kept longest goes first.
 //             Memory is kept once nobody uses it any more: no tensor, and no view of one.
 // Failures    After a collective failed, a transport may still write where it was told to: stop_keeping() for good.
 // Memory      Of the CPU only; allocators of accelerators keep theirs themselves.

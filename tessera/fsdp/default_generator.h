@@ -1,4 +1,4 @@
-// tessera/fsdp/default_generator.h: the state of LibTorch's default generator on the CPU, which a process has once.
+// tessera/fsdp/default_generator.h: the state of LibTorch's default generators; the one on the CPU a process has once.
 // Threads     Each call is safe beside others; what two of them find together is not.
 #pragma once
 
@@ -8,8 +8,8 @@
 
 namespace tessera {
 
-at::Tensor default_random_state();  // bytes
-void set_default_random_state(const at::Tensor& state);
+at::Tensor default_random_state(at::Device device = at::kCPU);  // bytes
+void set_default_random_state(const at::Tensor& state, at::Device device = at::kCPU);
 void seed_default_generator(uint64_t seed);
 
 }  // namespace tessera

@@ -95,7 +95,8 @@ WrapOptions FsdpOptions::wrap() const {
           .prefetch = prefetch,
           .mixed_precision = mixed_precision,
           .gradient_divisor = gradient_divisor,
-          .recompute = recompute};
+          .recompute = recompute,
+          .device = device};
 }
 
 void build_in_turn(const Job& job, const FsdpOptions& options, const std::function<std::shared_ptr<Wrapper>()>& build) {

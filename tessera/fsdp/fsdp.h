@@ -30,6 +30,7 @@ struct FsdpOptions {
   MixedPrecision mixed_precision = {};
   double gradient_divisor = 0;
   bool recompute = false;
+  std::optional<at::Device> device = {};
   WrapOptions wrap() const;
 };
 

@@ -46,9 +46,11 @@ void GradScaler::unscale(const void* optimizer, const std::vector<at::Tensor>& g
   if (progress.stepped) throw refused("unscale_() is called after step()");
   if (progress.unscaled) throw refused("unscale_() has already been called on this optimizer since the last update()");
   const at::NoGradGuard no_grad;
-  at::Tensor found_inf = at::zeros({1}, at::kFloat);
-  const at::Tensor inverse = at::full({}, 1.0 / static_cast<double>(scale_), at::kFloat);
+  const at::TensorOptions beside = at::TensorOptions(at::kFloat).device(gradients.empty() ? at::kCPU : gradients.front().device());
+  at::Tensor found_inf = at::zeros({1}, beside);
+  const at::Tensor inverse = at::full({}, 1.0 / static_cast<double>(scale_), beside);
   for (const at::Tensor& gradient : gradients) at::_amp_foreach_non_finite_check_and_unscale_(gradient, found_inf, inverse);
+  found_inf = found_inf.cpu();  // wherever each rank's gradients are
   job_.collectives().all_reduce(found_inf, Reduce::max)->wait();
   progress = {.found_inf = found_inf.item<float>() != 0, .unscaled = true, .stepped = false};
 }

@@ -9,8 +9,8 @@
 // Gradients   Each rank has its own: nobody reduces them. Where ranks see different data and are to stay alike, average them before
 //             the step. clip_grad_norm_ (clip_grad_norm.h) counts them as it does all that lies outside units.
 // Precision   Parameters, and buffers, keep the dtype that they were built with, whatever the unit around them computes in.
-// Values      Ranks must ignore the same parameters; that these are equal is not checked (nor is it in stock). A checkpoint has one
-//             rank's, under their names in every kind, and gives them to all ranks.
+// Values      Ranks must ignore the same parameters; that these are equal is not checked (nor is it in stock). A checkpoint has
+//             rank 0's, under their names in every kind, and gives them to all ranks.
 // Errors      Throws Error(invalid_argument) where a unit has taken a parameter already.
 #pragma once
 

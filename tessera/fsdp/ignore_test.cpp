@@ -63,6 +63,42 @@ struct AdapterImpl : torch::nn::Module {
 };
 TORCH_MODULE(Adapter);
 
+struct SharesImpl : torch::nn::Module {
+  explicit SharesImpl(Adapter shared) : shared(register_module("shared", shared)) {
+    in = register_parameter("in", at::randn({6, 6}) * 0.5);
+  }
+  at::Tensor forward(const at::Tensor& x) { return shared(x.matmul(in)); }
+  Adapter shared;
+  at::Tensor in;
+};
+TORCH_MODULE(Shares);
+
+// An ignored module inside a unit and outside it.
+struct SharedImpl : torch::nn::Module {
+  SharedImpl() {
+    shared = register_module("shared", ignore(Adapter()));
+    inner = register_module("inner", wrap(Shares(shared)));
+    out = register_parameter("out", at::randn({6, 1}));
+  }
+  at::Tensor forward(const at::Tensor& x) { return shared(inner(x)).matmul(out); }
+  Adapter shared = nullptr;
+  Wrapped<SharesImpl> inner = nullptr;
+  at::Tensor out;
+};
+TORCH_MODULE(Shared);
+
+TEST(Ignore, AModuleMayBeInAUnitAndOutsideIt) {
+  run_ranks(2, [](Job& job) {
+    auto model = fsdp(job, [] { return Shared(); }, {.seed = 1});
+    model(at::ones({3, 6})).sum().backward();
+    std::map<std::string, std::vector<std::string>> names;
+    for (const NamedParameter& parameter : named_parameters(model)) names[parameter.name] = parameter.aliases;
+    EXPECT_EQ(names, (std::map<std::string, std::vector<std::string>>{
+                         {"out", {}}, {"shared.down", {"inner.shared.down"}}, {"shared.up", {"inner.shared.up"}}, {"inner.in", {}}}));
+    EXPECT_TRUE(model->module().shared->up.grad().defined());
+  });
+}
+
 struct AdaptedImpl : torch::nn::Module {
   explicit AdaptedImpl(bool frozen = false) {
     in = register_parameter("in", at::randn({4, 6}) * 0.5, !frozen);

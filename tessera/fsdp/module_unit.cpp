@@ -47,7 +47,13 @@ class Finder {
 
   void visit(const WalkStep& step) {
     if (step.wrapper != nullptr || step.unit != nullptr) return;
-    if (context_.owner(&step.module) != nullptr) throw in_two_units("module " + step.path);
+    if (context_.owner(&step.module) != nullptr) {
+      // What has nothing to take, as a Dropout or an ignored module, may be shared.
+      for (const auto& parameter : step.module.named_parameters(/*recurse=*/false)) {
+        if (!context_.ignored().contains(parameter.value())) throw in_two_units("module " + step.path);
+      }
+      return;
+    }
     std::vector<ModuleUnit::Registered> registered;
     for (const auto& parameter : step.module.named_parameters(/*recurse=*/false)) {
       if (context_.ignored().contains(parameter.value())) {
@@ -127,7 +133,7 @@ std::shared_ptr<ModuleUnit> ModuleUnit::take(std::shared_ptr<FsdpContext> contex
       if (parameter.unit != Registered::ignored) parameters_of(*part).erase(parameter.name);
     }
     unit->registered_[part] = std::move(registered);
-    if (const auto dtype = options.mixed_precision.buffer_dtype) unit->cast_buffers(*part, *dtype);
+    unit->place_buffers(*part);
   }
   unit->make_node(unit);
   walk(module, [](const WalkStep& step) {
@@ -146,11 +152,16 @@ void ModuleUnit::make_node(const std::shared_ptr<ModuleUnit>& self) {
   if (!trainable.empty()) node_ = std::make_unique<ParameterNode>(std::move(trainable), self);
 }
 
-void ModuleUnit::cast_buffers(torch::nn::Module& module, at::ScalarType dtype) {
+// In the dtype and on the device that the options ask for.
+void ModuleUnit::place_buffers(torch::nn::Module& module) {
   for (const auto& buffer : module.named_buffers(/*recurse=*/false)) {
     const at::Tensor& tensor = buffer.value();
-    if (!tensor.defined() || !tensor.is_floating_point() || tensor.scalar_type() == dtype || context_->ignored().contains(tensor)) continue;
-    cast_buffers_.emplace(tensor.unsafeGetTensorImpl(), tensor.scalar_type());
+    if (!tensor.defined() || context_->ignored().contains(tensor)) continue;
+    if (options_.device && *options_.device != tensor.device()) tensor.set_data(tensor.to(*options_.device));
+    const at::ScalarType built = tensor.scalar_type();
+    const at::ScalarType dtype = tensor.is_floating_point() ? options_.mixed_precision.buffer_dtype.value_or(built) : built;
+    if (dtype == built) continue;
+    cast_buffers_.emplace(tensor.unsafeGetTensorImpl(), built);
     tensor.set_data(tensor.to(dtype));
   }
 }

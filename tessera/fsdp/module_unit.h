@@ -71,7 +71,7 @@ class ModuleUnit final : public GradientReceiver, public std::enable_shared_from
  private:
   ModuleUnit(std::shared_ptr<FsdpContext> context, const WrapOptions& options, const torch::nn::Module& module, bool is_root);
   void make_node(const std::shared_ptr<ModuleUnit>& self);
-  void cast_buffers(torch::nn::Module& module, at::ScalarType dtype);
+  void place_buffers(torch::nn::Module& module);
 
   std::shared_ptr<FsdpContext> context_;
   const WrapOptions options_;

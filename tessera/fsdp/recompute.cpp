@@ -6,6 +6,8 @@
 #include <torch/csrc/autograd/saved_variable.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <algorithm>
+
 #include "tessera/base/error.h"
 #include "tessera/fsdp/autograd_node.h"
 #include "tessera/fsdp/default_generator.h"
@@ -17,22 +19,29 @@ namespace autograd = torch::autograd;
 
 int64_t version_of(const at::Tensor& tensor) { return tensor.defined() && !tensor.is_inference() ? tensor._version() : 0; }
 
-// While it lives the random state is another.
-class RandomStateOf {
+void set(const RandomStates& states) {
+  for (const auto& [device, state] : states) set_default_random_state(state, device);
+}
+
+// While it lives the random states are others.
+class RandomStatesOf {
  public:
-  explicit RandomStateOf(const at::Tensor& state) : before_(default_random_state()) { set_default_random_state(state); }
-  ~RandomStateOf() { set_default_random_state(before_); }
-  RandomStateOf(const RandomStateOf&) = delete;
-  RandomStateOf& operator=(const RandomStateOf&) = delete;
+  explicit RandomStatesOf(const RandomStates& states) {
+    for (const auto& [device, state] : states) before_.emplace_back(device, default_random_state(device));
+    set(states);
+  }
+  ~RandomStatesOf() { set(before_); }
+  RandomStatesOf(const RandomStatesOf&) = delete;
+  RandomStatesOf& operator=(const RandomStatesOf&) = delete;
 
  private:
-  at::Tensor before_;
+  RandomStates before_;
 };
 
 class ForwardAndBackward final : public autograd::Node {
  public:
-  ForwardAndBackward(autograd::edge_list&& next, const std::vector<at::Tensor>& inputs, at::Tensor random_state, ForwardAgain again)
-      : Node(std::move(next)), random_state_(std::move(random_state)), again_(std::move(again)) {
+  ForwardAndBackward(autograd::edge_list&& next, const std::vector<at::Tensor>& inputs, RandomStates random_states, ForwardAgain again)
+      : Node(std::move(next)), random_states_(std::move(random_states)), again_(std::move(again)) {
     for (const at::Tensor& input : inputs) {
       inputs_.emplace_back(input, /*is_output=*/false);
       wanted_.push_back(input.defined() && input.requires_grad());
@@ -50,7 +59,7 @@ class ForwardAndBackward final : public autograd::Node {
     const PartOfBackward part;
     std::vector<at::Tensor> outputs;
     {
-      const RandomStateOf as_before(random_state_);
+      const RandomStatesOf as_before(random_states_);
       const at::AutoGradMode with_graph(true);
       outputs = again_(inputs);
     }
@@ -78,14 +87,22 @@ class ForwardAndBackward final : public autograd::Node {
  private:
   std::vector<autograd::SavedVariable> inputs_;
   std::vector<bool> wanted_;
-  at::Tensor random_state_;
+  RandomStates random_states_;
   ForwardAgain again_;
 };
 
 }  // namespace
 
-Recomputation::Recomputation(const std::vector<at::Tensor>& inputs) : random_state_(default_random_state()) {
-  for (const at::Tensor& input : inputs) versions_.push_back(version_of(input));
+Recomputation::Recomputation(const std::vector<at::Tensor>& inputs) {
+  const auto keep = [&](at::Device device) {
+    const bool kept = std::ranges::any_of(random_states_, [&](const auto& state) { return state.first == device; });
+    if (!kept) random_states_.emplace_back(device, default_random_state(device));
+  };
+  keep(at::kCPU);
+  for (const at::Tensor& input : inputs) {
+    versions_.push_back(version_of(input));
+    if (input.defined() && input.is_cuda()) keep(input.device());
+  }
 }
 
 std::vector<at::Tensor> Recomputation::record(const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& outputs,
@@ -100,7 +117,7 @@ std::vector<at::Tensor> Recomputation::record(const std::vector<at::Tensor>& inp
   autograd::edge_list next;
   for (const at::Tensor& input : inputs)
     next.push_back(input.defined() && input.requires_grad() ? autograd::impl::gradient_edge(input) : autograd::Edge());
-  const auto node = c10::make_intrusive<ForwardAndBackward>(std::move(next), inputs, random_state_, std::move(again));
+  const auto node = c10::make_intrusive<ForwardAndBackward>(std::move(next), inputs, random_states_, std::move(again));
   std::vector<at::Tensor> recorded;
   for (const at::Tensor& output : outputs) {
     if (!output.defined() || !torch::autograd::isDifferentiableType(output.scalar_type())) {

@@ -33,6 +33,9 @@ concept can_recompute = (std::copy_constructible<std::decay_t<A>> && ...) && std
 
 using ForwardAgain = std::function<std::vector<at::Tensor>(const std::vector<at::Tensor>& inputs)>;
 
+// Of the default generators of the devices that a forward draws from: the CPU's, and those of its arguments.
+using RandomStates = std::vector<std::pair<at::Device, at::Tensor>>;
+
 // One recomputation, whatever the types: made before the first run, told of its outputs after it.
 class Recomputation {
  public:
@@ -41,7 +44,7 @@ class Recomputation {
   std::vector<at::Tensor> record(const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& outputs, ForwardAgain again);
 
  private:
-  at::Tensor random_state_;        // before the first run
+  RandomStates random_states_;     // before the first run
   std::vector<int64_t> versions_;  // of the inputs, likewise
 };
 

@@ -1,6 +1,7 @@
 // tessera/fsdp/strategy.h: how a unit is spread over the ranks, and what a wrap scope decides for it.
 #pragma once
 
+#include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
 
 #include <cstdint>
@@ -73,6 +74,9 @@ struct WrapOptions {
   double gradient_divisor = 0;
   // Units below the root keep their inputs only, and run forward again in backward (recompute.h).
   bool recompute = false;
+  // Where units and their buffers live, moved there as they are wrapped; none: where they were built. Job::local_rank() says which GPU is
+  // a rank's.
+  std::optional<at::Device> device = {};
 };
 
 // What a nested scope or a single wrap() changes; the rest is as in the scope around it.

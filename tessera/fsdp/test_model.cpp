@@ -115,7 +115,10 @@ double difference(const Values& a, const Values& b) {
   for (const auto& [name, value] : a) {
     const auto other = b.find(name);
     if (other == b.end() || other->second.sizes() != value.sizes()) return std::numeric_limits<double>::quiet_NaN();
-    if (value.numel() > 0) largest = std::max(largest, (value - other->second).abs().max().item<double>());
+    if (value.numel() == 0) continue;
+    const auto apart = (value - other->second).abs().max().item<double>();
+    if (std::isnan(apart)) return apart;
+    largest = std::max(largest, apart);
   }
   return largest;
 }

@@ -20,9 +20,9 @@ int64_t alignment_elements(const WrapOptions& options, const at::Tensor& example
   return std::max<int64_t>(1, options.alignment_bytes / static_cast<int64_t>(example.element_size()));
 }
 
-std::span<const std::byte> bytes_of(const at::Tensor& flat, int64_t numel) {
-  const auto size = static_cast<size_t>(numel) * flat.element_size();
-  return {static_cast<const std::byte*>(flat.const_data_ptr()), size};
+Digest digest_of(const at::Tensor& flat) {
+  const at::Tensor here = flat.cpu();
+  return digest({static_cast<const std::byte*>(here.const_data_ptr()), here.nbytes()});
 }
 
 // What float16 gradients of `ranks` are divided by before they are added up, so that neither their sum overflows nor they themselves
@@ -76,7 +76,8 @@ FlatUnit::~FlatUnit() {
 // Copies the parameters into a flat buffer, makes them views of it, and keeps this rank's shard.
 void FlatUnit::take(const std::vector<at::Tensor>& parameters) {
   const at::NoGradGuard no_grad;
-  const at::TensorOptions as_built = parameters.front().options().requires_grad(false);
+  at::TensorOptions as_built = parameters.front().options().requires_grad(false);
+  if (options_.device) as_built = as_built.device(*options_.device);
   const MixedPrecision& mixed = options_.mixed_precision;
   const bool floating = at::isFloatingType(parameters.front().scalar_type());
   const at::ScalarType compute = floating ? mixed.param_dtype.value_or(parameters.front().scalar_type()) : parameters.front().scalar_type();
@@ -88,7 +89,7 @@ void FlatUnit::take(const std::vector<at::Tensor>& parameters) {
   flat.narrow(0, layout_.numel, layout_.padded_numel - layout_.numel).zero_();
   for (size_t i = 0; i < parameters.size(); ++i) buffer->view(i).copy_(parameters[i]);
   parameters_ = parameters;
-  initial_digest_ = digest(bytes_of(flat, layout_.numel));
+  initial_digest_ = digest_of(flat.narrow(0, 0, layout_.numel));
   view(*buffer);
   if (compute == as_built.dtype().toScalarType()) {
     full_ = std::move(buffer);
@@ -285,7 +286,7 @@ void FlatUnit::launch_reduce(bool among_replicas) {
     return reduce_among_replicas();
   }
   reducing_ = Reducing::among_shards;
-  reduced_ = context_.pool().empty(layout_.shard_numel, full.options());
+  reduced_ = at::empty({layout_.shard_numel}, full.options());  // no buffer: it becomes the shard's gradient, and stays
   if (layout_.padded_numel == 0) return;
   reduce_ = part_of_collective(context_, [&] { return shards_->reduce_scatter_into(reduced_, std::move(full), reduction(), label_); });
 }

@@ -90,7 +90,7 @@ void for_each_box(const Layout& layout, std::span<const int64_t> sizes, int firs
       layout);
 }
 
-void put(const Replicated&, ByteWriter&) {}
+void put(const Replicated& replicated, ByteWriter& out) { out.put(replicated.alike); }
 
 void put(const Grid& grid, ByteWriter& out) {
   out.put<uint64_t>(grid.mesh.size());
@@ -108,6 +108,11 @@ void put(const FlatRange& range, ByteWriter& out) {
 }
 
 }  // namespace
+
+bool is_alike(const Layout& layout) {
+  const auto* replicated = std::get_if<Replicated>(&layout);
+  return !replicated || replicated->alike;
+}
 
 std::vector<Box> boxes_of(const Layout& layout, std::span<const int64_t> sizes, int rank, int ranks) {
   assert(0 <= rank && rank < ranks);

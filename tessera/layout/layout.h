@@ -22,6 +22,8 @@
 namespace tessera {
 
 struct Replicated {
+  // False where nobody keeps the ranks' values equal: then one rank's are saved, those of the first, and not some rows of each.
+  bool alike = true;
   bool operator==(const Replicated&) const = default;
 };
 
@@ -43,6 +45,9 @@ struct FlatRange {
 };
 
 using Layout = std::variant<Replicated, Grid, FlatRange>;
+
+// False of Replicated that says so.
+bool is_alike(const Layout& layout);
 
 // What `rank` of `ranks` holds of a tensor of these sizes, in row-major order.
 // Errors  Error(invalid_argument) where the layout is none of such a tensor on so many ranks.

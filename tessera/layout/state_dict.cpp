@@ -33,8 +33,8 @@ const Value* StateDict::object(const std::string& key) const {
   return found == leaves.end() ? nullptr : std::get_if<Value>(&found->second.is);
 }
 
-TensorLeaf replicated(View view) {
-  TensorLeaf leaf{.dtype = view.dtype, .sizes = view.sizes, .layout = Replicated{}};
+TensorLeaf replicated(View view, bool alike) {
+  TensorLeaf leaf{.dtype = view.dtype, .sizes = view.sizes, .layout = Replicated{.alike = alike}};
   leaf.shards.push_back({whole(view.sizes), std::move(view)});
   return leaf;
 }

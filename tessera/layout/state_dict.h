@@ -66,8 +66,8 @@ struct StateDict {
   const Value* object(const std::string& key) const;
 };
 
-// A tensor that every rank holds whole.
-TensorLeaf replicated(View view);
+// A tensor that every rank holds whole. `alike`: as Replicated has it.
+TensorLeaf replicated(View view, bool alike = true);
 
 // Anything that takes part in a checkpoint: model, optimizer, data position, random state, schedule.
 // state_dict() describes memory that load fills in place; load_state_dict() is then given the same state dict back, with

@@ -23,7 +23,7 @@ TensorLeaf flat_leaf(const FlatUnit& unit, TensorViews& views) {
 }  // namespace
 
 TensorLeaf parameter_leaf(const NamedParameter& parameter, const at::Tensor& part, TensorViews& views) {
-  if (!parameter.unit) return replicated(views.view(part));
+  if (!parameter.unit) return replicated(views.view(part), /*alike=*/false);
   const FlatUnit& unit = *parameter.unit;
   const std::vector<FlatPiece> pieces = unit.layout().pieces(unit.shard_rank(), parameter.index);
   TensorLeaf leaf{.dtype = dtype_of(part),
@@ -66,7 +66,7 @@ StateDict model_state(ModuleRef model, Kind kind, TensorViews& views, const Whol
     if (leaf) add_by_all_names(state, parameter.name, parameter.aliases, *leaf);
   }
   for (const NamedBuffer& buffer : named_buffers(model))
-    add_by_all_names(state, buffer.name, buffer.aliases, replicated(views.view(buffer.tensor, buffer.built_dtype)));
+    add_by_all_names(state, buffer.name, buffer.aliases, replicated(views.view(buffer.tensor, buffer.built_dtype), /*alike=*/false));
   return state;
 }
 

@@ -3,7 +3,7 @@
 // Kinds       sharded   each rank's boxes of each named parameter, where they lie: no communication, no copy
 //             full      whole parameters on every rank, or on rank 0 alone: gathered unit by unit (whole_tensors.h)
 //             local     each unit's flat parameter under stock's key, one range a rank: no communication, no copy
-//             What lies outside units (ignored parameters, buffers) is whole on every rank under its name, in every kind; one rank's is
+//             What lies outside units (ignored parameters, buffers) is whole on every rank under its name, in every kind; rank 0's is
 //             saved. Any number of ranks loads each kind. sharded and full have the same keys and load as one another; local needs the same
 //             wrapping.
 #pragma once

@@ -22,15 +22,20 @@ StateDict below(const StateDict& loaded, const std::string& name) {
   return inner;
 }
 
-// Whole tensors of kind full: they live from a description until the next one, or until they were written back.
+// Whole tensors of kind full, which are written back after a load.
 class Whole {
  public:
   // Nothing for the other kinds.
   template <class Parts>
-  const WholeTensors* gather(const StateOptions& options, Parts parts) {
+  WholeTensors* gather(const StateOptions& options, Parts parts) {
     tensors_.reset();
     if (options.kind == Kind::full) tensors_.emplace(parts(), options.rank0_only);
     return tensors_ ? &*tensors_ : nullptr;
+  }
+  // The description keeps them.
+  StateDict let_go(StateDict described) {
+    if (tensors_) tensors_->let_go();
+    return described;
   }
   void write_back() {
     if (tensors_) tensors_->write_back();
@@ -46,7 +51,7 @@ class Whole {
 StatePart::StatePart(ModuleRef model) {
   const auto whole = std::make_shared<Whole>();
   describe = [model, whole](const StateOptions& options, TensorViews& views) {
-    return model_state(model, options.kind, views, whole->gather(options, [&] { return shard_parts(model); }));
+    return whole->let_go(model_state(model, options.kind, views, whole->gather(options, [&] { return shard_parts(model); })));
   };
   apply = [model, whole](const StateDict&) {
     whole->write_back();
@@ -57,7 +62,7 @@ StatePart::StatePart(ModuleRef model) {
 StatePart::StatePart(Optimizer& optimizer) {
   const auto whole = std::make_shared<Whole>();
   describe = [&optimizer, whole](const StateOptions& options, TensorViews& views) {
-    return optimizer_state(optimizer, views, whole->gather(options, [&] { return shard_parts(optimizer); }));
+    return whole->let_go(optimizer_state(optimizer, views, whole->gather(options, [&] { return shard_parts(optimizer); })));
   };
   apply = [&optimizer, whole](const StateDict& loaded) {
     whole->write_back();
@@ -71,7 +76,7 @@ StatePart::StatePart(torch::optim::Optimizer& optimizer, ModuleRef model) {
   describe = [&optimizer, model, not_begun, whole](const StateOptions& options, TensorViews& views) {
     not_begun->clear();
     const auto* gathered = whole->gather(options, [&] { return shard_parts(optimizer, model, *not_begun); });
-    return torch_optimizer_state(optimizer, model, views, *not_begun, gathered);
+    return whole->let_go(torch_optimizer_state(optimizer, model, views, *not_begun, gathered));
   };
   apply = [&optimizer, model, not_begun, whole](const StateDict& loaded) {
     whole->write_back();

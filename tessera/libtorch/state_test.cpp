@@ -2,9 +2,12 @@
 #include "tessera/libtorch/state.h"
 
 #include <ATen/Context.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/ones_like.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
@@ -429,6 +432,48 @@ TEST(State, OfEveryKindHoldsWhatOneProcessHasAndGoesFromAnyRanksToAnyOthers) {
       }
     }
   }
+}
+
+// 34 MiB that nobody keeps equal: large enough to be shared among those who write.
+struct OwnImpl : torch::nn::Module {
+  OwnImpl() {
+    own = ignore(register_parameter("own", at::zeros({8, 1 << 20})));
+    weight = register_parameter("weight", at::ones({3}));
+  }
+  at::Tensor own, weight;
+};
+TORCH_MODULE(Own);
+
+TEST(State, WhatRanksMayHoldDifferentlyIsSavedAsTheFirstHasIt) {
+  const auto storage = std::make_shared<MemoryStorage>();
+  run_ranks(3, [&](Job& job) {
+    auto model = fsdp(job, [] { return Own(); }, {.seed = 1});
+    {
+      const at::NoGradGuard no_grad;
+      model->module().own.fill_(job.rank() + 1);
+    }
+    State all = state(model);
+    save_to(job, *storage, all);
+  });
+  const at::Tensor saved = at::zeros({8, 1 << 20});
+  TensorViews views;
+  Checkpoint::open(storage, "c").read("own", ::tessera::whole(Sizes{8, 1 << 20}), views.view(saved));
+  EXPECT_TRUE(at::equal(saved, at::ones_like(saved)));
+}
+
+TEST(State, OfKindFullKeepsNothingOnceItsDescriptionIsGone) {
+  run_ranks(2, [](Job& job) {
+    auto model = fsdp(job, [] { return Net(); }, {.seed = 1});
+    State all = state(model, {.kind = Kind::full});
+    std::weak_ptr<void> memory;
+    {
+      const StateDict described = all.state_dict();
+      memory = std::get<TensorLeaf>(described.leaves.at("first.weight").is).shards.at(0).view.owner;
+      EXPECT_FALSE(memory.expired());
+    }
+    EXPECT_TRUE(memory.expired());
+    EXPECT_EQ(capture([&] { all.load_state_dict({}); }).fault.code, Code::invalid_argument);
+  });
 }
 
 TEST(State, OfRank0OnlyIsOfKindFull) {

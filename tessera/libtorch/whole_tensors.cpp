@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "tessera/base/error.h"
 #include "tessera/collectives/job.h"
 
 namespace tessera {
@@ -44,11 +45,26 @@ void WholeTensors::gather(const Flat& flat) {
   for (const size_t i : flat.parts) unit.part_of(shard, parts_[i].parameter.index).copy_(parts_[i].part);
   const at::Tensor whole = unit.whole_of(shard, flat.label());
   if (!keeps()) return;
-  for (const size_t i : flat.parts) whole_[i] = place_in(whole, parts_[i].parameter).clone();
+  for (const size_t i : flat.parts) {
+    strong_.push_back(place_in(whole, parts_[i].parameter).clone());
+    whole_[i] = strong_.back().storage().getWeakStorageImpl();
+  }
+}
+
+at::Tensor WholeTensors::whole(size_t part) const {
+  if (!whole_[part]) return {};
+  if (auto alive = whole_[part]->lock()) {
+    const NamedParameter& parameter = parts_[part].parameter;
+    const at::Tensor none = zeros_like_part(parts_[part].part, 0);
+    return none.set_(c10::Storage(std::move(alive)), 0, parameter.unit->layout().parameters.at(parameter.index).sizes);
+  }
+  throw Error({.code = Code::invalid_argument,
+               .what = "the whole tensors of a state of kind full are gone",
+               .hint = "load_state_dict() takes what the last state_dict() gave, after load() has filled it"});
 }
 
 at::Tensor WholeTensors::of(const NamedParameter& parameter, const std::string& what) const {
-  return whole_.at(known_.at({parameter.name, what}));
+  return whole(known_.at({parameter.name, what}));
 }
 
 void WholeTensors::write_back() const {
@@ -60,7 +76,7 @@ void WholeTensors::write_back() const {
     }
     for (const size_t i : flat.parts) {
       const Range mine = flat.unit->layout().part(flat.unit->shard_rank(), parts_[i].parameter.index);
-      if (mine.size() > 0) parts_[i].part.copy_(whole_[i].view({-1}).narrow(0, mine.begin, mine.size()));
+      if (mine.size() > 0) parts_[i].part.copy_(whole(i).view({-1}).narrow(0, mine.begin, mine.size()));
     }
   }
 }
@@ -71,7 +87,7 @@ void WholeTensors::send_from_rank0(const Flat& flat) const {
   if (layout.numel == 0) return;
   const at::Tensor buffer = zeros_like_part(parts_[flat.parts.front()].part, layout.numel);
   if (keeps()) {
-    for (const size_t i : flat.parts) place_in(buffer, parts_[i].parameter).copy_(whole_[i]);
+    for (const size_t i : flat.parts) place_in(buffer, parts_[i].parameter).copy_(whole(i));
   }
   unit.job().collectives().broadcast(buffer, 0, flat.label() + ", from rank 0")->wait();
   for (const size_t i : flat.parts) {

@@ -1,11 +1,14 @@
 // tessera/libtorch/whole_tensors.h: whole copies of what ranks hold in parts, parameters or what an optimizer keeps of them: kind full.
 // Collective  Making one, and write_back() where rank 0 alone has the copies: every rank does, with the same parts in the same order.
-// Memory      A copy of everything on each rank, or on rank 0 alone; while it is made, one unit's more.
+// Memory      A copy of everything on each rank, or on rank 0 alone; while it is made, one unit's more. After let_go() they live as long as
+//             the description that was made of them.
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/StorageImpl.h>
 
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,7 +31,9 @@ class WholeTensors {
 
   // Undefined where this rank keeps none.
   at::Tensor of(const NamedParameter& parameter, const std::string& what) const;
+  void let_go() { strong_.clear(); }
   // After a load has filled them: copies what is this rank's into the parts. Rank 0 sends it, where it alone has them.
+  // Throws Error(invalid_argument) where they are gone.
   void write_back() const;
 
  private:
@@ -46,7 +51,10 @@ class WholeTensors {
   std::vector<ShardPart> parts_;
   const bool rank0_only_;
   std::vector<Flat> flats_;
-  std::vector<at::Tensor> whole_;  // of each part
+  using Weak = c10::weak_intrusive_ptr<c10::StorageImpl>;  // a description's views are other tensors on the same memory
+  at::Tensor whole(size_t part) const;
+  std::vector<std::optional<Weak>> whole_;  // of each part
+  std::vector<at::Tensor> strong_;
   std::map<std::pair<std::string, std::string>, size_t> known_;
 };
 

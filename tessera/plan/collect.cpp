@@ -26,6 +26,8 @@ void check_agreement(const std::string& key, int first_rank, const Part& first, 
     const auto& other = std::get<TensorPart>(first.is);
     if (tensor->dtype != other.dtype)
       disagree(key, "dtype", first_rank, std::string(name(other.dtype)), rank, std::string(name(tensor->dtype)));
+    if (tensor->alike != other.alike)
+      disagree(key, "layout", first_rank, other.alike ? "alike" : "the first rank's", rank, tensor->alike ? "alike" : "the first rank's");
     if (tensor->sizes != other.sizes) disagree(key, "shape", first_rank, to_string(other.sizes), rank, to_string(tensor->sizes));
   } else if (std::get<ObjectPart>(part.is) != std::get<ObjectPart>(first.is)) {
     disagree(key, "value", first_rank, "", rank, "", "an object is saved once for all ranks: make it equal, or rank-local");
@@ -100,11 +102,12 @@ void add(PlanBuilder& builder, const Collected& all) {
     return builder.add_object(*all.key, first.path, object->length_bytes, std::move(holders));
   }
   const auto& tensor = std::get<TensorPart>(first.is);
-  builder.add_tensor(*all.key, first.path, tensor.dtype, tensor.sizes, [&all] {
-    std::vector<RankBox> boxes = held_boxes(all);
-    check_replicas(all, boxes);
-    return boxes;
-  });
+  const auto boxes = [&all] {
+    std::vector<RankBox> held = held_boxes(all);
+    check_replicas(all, held);
+    return held;
+  };
+  builder.add_tensor(*all.key, first.path, tensor.dtype, tensor.sizes, boxes, tensor.alike);
 }
 
 }  // namespace tessera

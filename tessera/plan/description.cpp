@@ -49,7 +49,7 @@ void check_layout(const std::string& key, const TensorLeaf& leaf, const std::vec
 TensorPart describe_tensor(const std::string& key, const TensorLeaf& leaf, int rank, int ranks) {
   const auto fail = [&](const std::string& what) { throw Error({.code = Code::invalid_argument, .what = what + " of '" + key + "'"}); };
   checked_multiply(checked_volume(leaf.sizes, Code::invalid_argument), element_bytes(leaf.dtype), Code::invalid_argument);
-  TensorPart part{leaf.dtype, leaf.sizes, {}, {}};
+  TensorPart part{leaf.dtype, leaf.sizes, {}, {}, !leaf.layout || is_alike(*leaf.layout)};
   for (const Shard& shard : leaf.shards) {
     if (!fits(shard.box, leaf.sizes)) fail("box " + to_string(shard.box) + " lies outside the shape " + to_string(leaf.sizes));
     if (shard.view.sizes != shard.box.sizes)
@@ -70,6 +70,7 @@ void put_part(ByteWriter& out, const std::string& key, const Part& part, bool wi
     out.put(Kind::tensor);
     out.put(tensor->dtype);
     out.put_list<int64_t>(tensor->sizes);
+    out.put(tensor->alike);
     out.put<uint64_t>(tensor->boxes.size());
     for (const Box& box : tensor->boxes) {
       for (const int64_t offset : box.offsets) out.put(offset);
@@ -204,6 +205,7 @@ Description decode_description(std::span<const std::byte> bytes) {
       if (tensor.dtype > DType::float4_e2m1fn_x2) throw Error({.code = Code::corrupt, .what = "a message names an unknown dtype"});
       tensor.sizes = Sizes(in.get_count(sizeof(int64_t)));
       for (int64_t& size : tensor.sizes) size = in.get<int64_t>();
+      tensor.alike = in.get<uint8_t>() != 0;
       const size_t dims = tensor.sizes.size();
       // A box of a tensor without dimensions takes no bytes; more than one of it is one too many anyway.
       const size_t count =

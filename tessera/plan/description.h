@@ -24,6 +24,7 @@ struct TensorPart {
   // Of each box's elements in row-major order, nothing where it was not taken: replicas that disagree are found by it. None at all
   // unless somebody asked.
   std::vector<std::optional<Digest>> contents = {};
+  bool alike = true;  // false: ranks' values may differ, and the first rank's are saved (Replicated)
   bool operator==(const TensorPart&) const = default;
 };
 

@@ -69,7 +69,8 @@ Description description_of(const LayoutTable& table, int rank) {
   for (const auto& [key, entry] : table.entries) {
     Part part{entry.path, {}};
     if (const auto* tensor = std::get_if<LayoutTable::Tensor>(&entry.is))
-      part.is = TensorPart{tensor->dtype, tensor->sizes, boxes_of(tensor->layout, tensor->sizes, rank, table.ranks)};
+      part.is = TensorPart{
+          tensor->dtype, tensor->sizes, boxes_of(tensor->layout, tensor->sizes, rank, table.ranks), {}, is_alike(tensor->layout)};
     else part.is = ObjectPart{std::get<LayoutTable::Object>(entry.is).length_bytes, {}};
     description.emplace_hint(description.end(), key, std::move(part));
   }

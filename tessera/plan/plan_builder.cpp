@@ -55,7 +55,7 @@ class PlanBuilder::Preparation {
   void add(Key& key, TensorEntry& tensor, std::span<const RankBox> replicas) {
     const Box& box = replicas.front().box;
     Item item{frames_.of(tensor.dtype, box.sizes).length_bytes, holder_of(replicas.front())};
-    if (replicas.size() > 1) {
+    if (replicas.size() > 1 && key.alike) {
       item.first_holder = static_cast<uint32_t>(key.holders.size());
       for (size_t i = 0; i < replicas.size(); ++i) {
         if (i == 0 || replicas[i].rank != replicas[i - 1].rank) key.holders.push_back(holder_of(replicas[i]));
@@ -75,11 +75,11 @@ PlanBuilder::PlanBuilder(int ranks, std::optional<int> only) : ranks_(ranks), on
 void PlanBuilder::add_object(const std::string& key, const KeyPath& path, int64_t length_bytes, std::vector<Holder> holders) {
   if (length_bytes < 0) throw Error({.code = Code::invalid_argument, .what = "the object '" + key + "' has a negative length"});
   const Item item{length_bytes, holders.front(), 0, static_cast<uint32_t>(holders.size())};
-  keys_.push_back({&key, &path, ObjectEntry{}, {}, {item}, std::move(holders)});
+  keys_.push_back({&key, &path, ObjectEntry{}, {}, true, {item}, std::move(holders)});
 }
 
-void PlanBuilder::add_tensor(const std::string& key, const KeyPath& path, DType dtype, const Sizes& sizes, Boxes boxes) {
-  keys_.push_back({&key, &path, TensorEntry{dtype, sizes, {}}, std::move(boxes)});
+void PlanBuilder::add_tensor(const std::string& key, const KeyPath& path, DType dtype, const Sizes& sizes, Boxes boxes, bool alike) {
+  keys_.push_back({&key, &path, TensorEntry{dtype, sizes, {}}, std::move(boxes), alike});
 }
 
 // Cuts what several hold and is large beside what each rank has to write into rows, so that choose_owners() can be fair with it.
@@ -88,7 +88,8 @@ void PlanBuilder::cut_large() {
   for (const Key& key : keys_) {
     for (const Item& item : key.items) add_length(all_bytes, item.length_bytes);
   }
-  // With parts no larger than this no rank writes more than an eighth above its share, where everybody holds everything.
+  // Nothing that stays whole is then larger than a quarter of a rank's share, and no rank writes more than that above it, where everybody
+  // holds everything and there are rows enough.
   const int64_t least_bytes = std::max(least_part_bytes, all_bytes / ranks_ / 8);
   format::ItemFrames frames;
   for (Key& key : keys_) {

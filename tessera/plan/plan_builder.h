@@ -35,7 +35,8 @@ class PlanBuilder {
   // `boxes` gives them all in the order of boxes, replicas by rank; it is called in finish(), on any thread. Empty boxes are left out, but
   // for a tensor without elements, which is one empty chunk, so that its key and shape are not lost.
   using Boxes = std::function<std::vector<RankBox>()>;
-  void add_tensor(const std::string& key, const KeyPath& path, DType dtype, const Sizes& sizes, Boxes boxes);
+  // `alike`: all who hold a box may write it, or some rows of it; otherwise the first of them does.
+  void add_tensor(const std::string& key, const KeyPath& path, DType dtype, const Sizes& sizes, Boxes boxes, bool alike = true);
 
   SavePlan finish(const std::string& save_id);
 
@@ -53,6 +54,7 @@ class PlanBuilder {
     const KeyPath* path = nullptr;
     std::variant<TensorEntry, ObjectEntry> is;
     Boxes boxes = {};
+    bool alike = true;
     std::vector<Item> items = {};
     std::vector<Holder> holders = {};  // of items with more than one
   };

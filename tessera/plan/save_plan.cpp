@@ -30,7 +30,8 @@ SavePlan plan_table(const LayoutTable& table, const std::vector<Description>& lo
       builder.add_object(key, entry.path, object->length_bytes, everyone);
     } else {
       const auto& tensor = std::get<LayoutTable::Tensor>(entry.is);
-      builder.add_tensor(key, entry.path, tensor.dtype, tensor.sizes, [&tensor, ranks = table.ranks] { return held_boxes(tensor, ranks); });
+      const auto boxes = [&tensor, ranks = table.ranks] { return held_boxes(tensor, ranks); };
+      builder.add_tensor(key, entry.path, tensor.dtype, tensor.sizes, boxes, is_alike(tensor.layout));
     }
   }
   for (; next != own.end(); ++next) add(builder, *next);

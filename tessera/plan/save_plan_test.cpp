@@ -88,6 +88,19 @@ TEST(SavePlan, CutsNoMoreThanFairnessAsks) {
       << "no part without a row";
 }
 
+TEST(SavePlan, WhatMayDifferByRankIsTheFirstRanks) {
+  Part mine = tensor({7 << 20, 4}, {whole(Sizes{7 << 20, 4})});  // 112 MiB
+  std::get<TensorPart>(mine.is).alike = false;
+  const Description all = {{"small", tensor({9}, {whole(Sizes{9})})}, {"w", mine}};
+  const SavePlan plan = plan_save({all, all, all}, "id");
+  const auto& chunks = std::get<TensorEntry>(plan.manifest.entries.at("w").is).chunks;
+  ASSERT_EQ(chunks.size(), 1u);
+  EXPECT_EQ(chunks.front().at.file, "__0_0.distcp");
+  Description other = all;
+  std::get<TensorPart>(other.at("w").is).alike = true;
+  EXPECT_THAT(fault_of_plan({all, other}).what, AllOf(HasSubstr("layout of 'w'"), HasSubstr("ranks 0 and 1")));
+}
+
 TEST(SavePlan, PartsOfReplicatedColumnsStandInTheOrderOfBoxes) {
   // Four ranks in pairs: two halves of the columns, each held twice.
   const auto half = [](int64_t column) { return Description{{"w", tensor({64, 1 << 19}, {{{0, column}, {64, 1 << 18}}})}}; };
@@ -257,7 +270,8 @@ AnyJob any_job() {
   for (int t = *uniform(0, 6); t > 0; --t) {
     const Sizes sizes = any_small_or_large_sizes();
     const DType dtype = *rc::gen::element(DType::float32, DType::bfloat16, DType::uint8);
-    const Layout layout = *uniform(0, 2) ? (*any_spread(sizes, job.table.ranks)).layout : any_mesh(sizes, job.table.ranks);
+    Layout layout = *uniform(0, 2) ? (*any_spread(sizes, job.table.ranks)).layout : any_mesh(sizes, job.table.ranks);
+    if (auto* replicated = std::get_if<Replicated>(&layout)) replicated->alike = *uniform(0, 2) == 0;
     add("t" + std::to_string(t), LayoutTable::Tensor{dtype, sizes, layout});
   }
   for (int o = *uniform(0, 4); o > 0; --o)
