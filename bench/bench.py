@@ -2,9 +2,10 @@
 """Ours beside the peers and beside what the machine can do, in one run: rounds in shuffled order, medians, CPU beside wall.
 Writes DIR/results.json (targets.py says what stands in it), DIR/results.md and, where matplotlib is, DIR/*.png; DIR is build/bench by default.
 
-usage: bench.py --build build/release [--quick] [--peers DIR] [--peers-python FILE] [--disk DIR] [--memory DIR] [--out DIR] [--skip peers,fio,training]
+usage: bench.py --build build/release [--quick] [--rounds N] [--peers DIR] [--peers-python FILE] [--disk DIR] [--memory DIR] [--out DIR] [--skip peers,fio,training]
 """
 import argparse
+import dataclasses
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ def parsed():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=Path, required=True, help="where the programs are, optimised")
     parser.add_argument("--quick", action="store_true", help="under five minutes: two rounds, one of the peers, smaller states")
+    parser.add_argument("--rounds", type=int, help="so many, in place of 5, or 2 with --quick; Ctrl-C ends them early")
     parser.add_argument("--tiny", action="store_true", help="to try the suite, not the machine: one round of a few MiB")
     parser.add_argument("--peers", type=Path, default=ROOT.parent / "shared" / "peers", help="the peers' scripts")
     parser.add_argument("--peers-python", type=Path, default=ROOT / ".venv-peers/bin/python", help="a Python that has the peers (tools/setup.sh bench)")
@@ -133,6 +135,8 @@ def report(args):
 def main():
     args, began, warning = parsed(), time.monotonic(), busy()
     size = programs.TINY if args.tiny else programs.QUICK if args.quick else programs.Size()
+    if args.rounds:
+        size = dataclasses.replace(size, rounds=args.rounds)
     places = {"disk": args.disk or args.out, "memory": args.memory}
     for line in filter(None, [warning, *absent(args)]):
         print(f"bench: {line}", file=sys.stderr)

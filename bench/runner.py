@@ -92,6 +92,14 @@ def run_once(program, places, keep):
 
 def run(programs, places, rounds, say=lambda line: print(line, file=sys.stderr, flush=True)):
     samples = Samples(shown={program.name: program.shown() for program in programs})
+    try:
+        run_rounds(programs, places, rounds, samples, say)
+    except KeyboardInterrupt:
+        say("stopped: what was measured so far counts")
+    return samples
+
+
+def run_rounds(programs, places, rounds, samples, say):
     for number in range(rounds):
         out = samples.skipped | samples.failed
         due = [program for program in programs if number < program.most_rounds and program.name not in out]
@@ -102,4 +110,3 @@ def run(programs, places, rounds, say=lambda line: print(line, file=sys.stderr, 
             if failure:
                 (samples.skipped if program.optional else samples.failed)[program.name] = failure
                 say(f"{'skipped' if program.optional else 'FAILED'} {program.name}: {failure}")
-    return samples
