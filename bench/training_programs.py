@@ -1,5 +1,4 @@
 """What is run about training: our programs, and stock's for the same. Each part is (ours, stock's); a part can be measured alone (training.py)."""
-import sys
 from pathlib import Path
 
 from runner import DIR, Program
@@ -70,7 +69,7 @@ def stock_optimizer(python, _):
 
 
 def wire(build, _):
-    yield Program("wire", [sys.executable, HERE / "wire.py", "--build", build], most_rounds=1, optional=True)
+    yield Program("wire", ["python3", HERE / "wire.py", "--build", build], most_rounds=1, optional=True)
 
 
 def overlap(build, size):
