@@ -73,7 +73,7 @@ at::Tensor loss_of(Wrapped<GptImpl>& model) {
 }
 
 std::vector<std::byte> bytes_of(const at::Tensor& tensor) {
-  const at::Tensor dense = tensor.detach().contiguous();
+  const at::Tensor dense = tensor.detach().cpu().contiguous();
   const auto* first = static_cast<const std::byte*>(dense.data_ptr());
   return {first, first + dense.nbytes()};
 }
@@ -106,7 +106,9 @@ class Sharded final : public SeedModel {
  public:
   template <class... Config>
   Sharded(const Job& job, const SeedOptions& options, const Config&... config)
-      : job_(job), model_(fsdp(job, [&] { return M(config...); }, {.seed = options.seed, .alignment_bytes = options.alignment_bytes})) {
+      : job_(job),
+        model_(fsdp(job, [&] { return M(config...); },
+                    {.seed = options.seed, .alignment_bytes = options.alignment_bytes, .device = options.device})) {
     if (options.optim) optim_ = optimizer(options.rule, model_, std::is_same_v<M, Gpt>);
   }
 

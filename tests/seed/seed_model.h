@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct SeedOptions {
   int64_t alignment_bytes = 16;  // as in FsdpOptions
   bool optim = false;            // with an optimizer: keys are then model.… and optim.…
   std::string rule = "adamw";    // which: adamw, adam, sgd, adagrad
+  std::optional<at::Device> device = {};  // as in FsdpOptions
 };
 
 class SeedModel {

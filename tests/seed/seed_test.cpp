@@ -24,18 +24,21 @@ const char* name(Kind kind) { return kind == Kind::sharded ? "sharded" : kind ==
 // The devices that the tests know; one more is one line here.
 struct Device {
   const char* name;
+  at::DeviceType type;
+  int ranks;  // that are threads: over those, tensors lie in host memory
   bool (*present)();
 };
 const Device devices[] = {
-    {"cpu", [] { return true; }},
-    {"cuda", [] { return at::globalContext().hasCUDA(); }},
+    {"cpu", at::kCPU, 2, [] { return true; }},
+    {"cuda", at::kCUDA, 1, [] { return at::globalContext().hasCUDA(); }},
 };
 
 // Saves the model of the first seed from `ranks` ranks; returns its whole values, which all ranks agree on.
-Whole save_from(int ranks, const std::string& model_name, Kind kind, int64_t alignment_bytes, const std::string& directory) {
+Whole save_from(int ranks, const std::string& model_name, Kind kind, int64_t alignment_bytes, const std::string& directory,
+                at::Device device = at::kCPU) {
   Whole saved;
   run_ranks(ranks, [&](Job& job) {
-    const auto model = SeedModel::make(model_name, job, {.seed = first_seed, .alignment_bytes = alignment_bytes});
+    const auto model = SeedModel::make(model_name, job, {.seed = first_seed, .alignment_bytes = alignment_bytes, .device = device});
     Whole whole = model->whole();
     if (job.rank() == 0) saved = std::move(whole);
     State state = model->state(kind);
@@ -45,12 +48,12 @@ Whole save_from(int ranks, const std::string& model_name, Kind kind, int64_t ali
 }
 
 // Loads into the model of the second seed on `ranks` ranks; every rank's whole values must turn from different to `saved`.
-void load_on(int ranks, const std::string& model_name, Kind kind, int64_t alignment_bytes, const std::string& directory,
-             const Whole& saved) {
+void load_on(int ranks, const std::string& model_name, Kind kind, int64_t alignment_bytes, const std::string& directory, const Whole& saved,
+             at::Device device = at::kCPU) {
   std::atomic<int> differed = 0;
   std::atomic<int> equal = 0;
   run_ranks(ranks, [&](Job& job) {
-    const auto model = SeedModel::make(model_name, job, {.seed = second_seed, .alignment_bytes = alignment_bytes});
+    const auto model = SeedModel::make(model_name, job, {.seed = second_seed, .alignment_bytes = alignment_bytes, .device = device});
     if (model->whole() != saved) ++differed;
     State state = model->state(kind);
     const LoadReport report = load(job, directory, state);
@@ -63,15 +66,15 @@ void load_on(int ranks, const std::string& model_name, Kind kind, int64_t alignm
 class SeedDevice : public testing::TestWithParam<Device> {};
 
 TEST_P(SeedDevice, TwoSeedsDifferAndAreEqualAfterSaveAndLoadOfEveryKindInOrder) {
-  if (!GetParam().present()) GTEST_SKIP() << "no " << GetParam().name << " here";
-  if (std::string(GetParam().name) != "cpu") GTEST_SKIP() << "units live in host memory so far";
+  const Device& on = GetParam();
+  if (!on.present()) GTEST_SKIP() << "no " << on.name << " here";
   for (const Kind kind : {Kind::local, Kind::sharded, Kind::full}) {
     SCOPED_TRACE(name(kind));
     const TemporaryDirectory directory;
-    const Whole saved = save_from(2, "skip", kind, 16, directory.path());
+    const Whole saved = save_from(on.ranks, "skip", kind, 16, directory.path(), on.type);
     EXPECT_EQ(saved.size(), 3u);
     EXPECT_TRUE(saved.contains("nested_linear.nested_linear.weight"));
-    load_on(2, "skip", kind, 16, directory.path(), saved);
+    load_on(on.ranks, "skip", kind, 16, directory.path(), saved, on.type);
   }
 }
 INSTANTIATE_TEST_SUITE_P(Devices, SeedDevice, testing::ValuesIn(devices), [](const auto& info) { return info.param.name; });
