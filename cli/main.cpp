@@ -43,9 +43,7 @@ int run(int argc, char** argv) {
   LsOptions ls_options;
   CLI::App* ls_app = app.add_subcommand("ls", "List what a checkpoint holds, or the steps of a root of steps");
   ls_app->add_option("PATH", ls_options.path, "A checkpoint (DCP directory, safetensors, torch.save file), or a root of steps")->required();
-  ls_app->add_option(
-      "KEY", ls_options.keys,
-      "Nothing but these keys, which are found without reading what there is of the others, where the checkpoint has an index");
+  ls_app->add_option("KEY", ls_options.keys, "Only these keys; where the checkpoint has an index, the rest is not read");
   ls_app->add_flag("--json", ls_options.json, "Print {\"entries\": {key: ...}} instead of a table");
   ls_app->add_flag("--digest", ls_options.digest, "Read every tensor and add the SHA-256 of its row-major bytes");
   ls_app->add_option("--rank", ls_options.rank, "Whose part to list, where each rank saved for itself")->capture_default_str();
@@ -69,11 +67,11 @@ int run(int argc, char** argv) {
   convert_app->add_option("--to", conversion.to, "dcp, safetensors or torch, where DST's name does not say it");
   convert_app
       ->add_option("--keys", conversion.options.filter.keys,
-                   "Take the keys that this covers only; '*' and '?' as in a shell; may be given again")
+                   "Take only keys that match this pattern; '*' and '?' as in a shell; may be given again")
       ->allow_extra_args(false);
-  convert_app->add_option("--exclude", conversion.options.filter.exclude, "Leave the keys out that this covers; may be given again")
+  convert_app->add_option("--exclude", conversion.options.filter.exclude, "Leave out keys that match this pattern; may be given again")
       ->allow_extra_args(false);
-  convert_app->add_flag("--tensors-only", conversion.options.tensors_only, "Leave out what is no tensor");
+  convert_app->add_flag("--tensors-only", conversion.options.tensors_only, "Leave out objects");
   convert_app->add_option("--dtype", conversion.dtypes, "Convert floating-point tensors: bfloat16, or PATTERN=bfloat16")
       ->allow_extra_args(false);
   convert_app->add_option("--rename", conversion.renames, "REGEX=REPLACEMENT on every key, in the order given")->allow_extra_args(false);
@@ -94,10 +92,11 @@ int run(int argc, char** argv) {
   });
 
   VerifyCommand verification;
-  CLI::App* verify_app = app.add_subcommand("verify", "Hold a checkpoint, or each step of a root, against what was published");
+  CLI::App* verify_app =
+      app.add_subcommand("verify", "Check a checkpoint, or each step of a root, against its digests, checksums and sizes");
   verify_app->add_option("PATH", verification.path, "A checkpoint of any format, or a root of steps")->required();
   verify_app->add_flag("--quick", verification.quick, "Names and sizes only");
-  verify_app->add_option("--threads", verification.threads, "How many read at once")->capture_default_str();
+  verify_app->add_option("--threads", verification.threads, "Threads that read")->capture_default_str();
   verify_app->add_flag("--json", verification.json, "Print one object instead of a table");
   verify_app->callback([&] { command = [&] { return verify(verification); }; });
 

@@ -38,7 +38,7 @@ void add_ranks(CLI::App& app, Options& options) {
   const std::map<std::string, tessera::Transport> transports = {{"automatic", tessera::Transport::automatic},
                                                                 {"gloo", tessera::Transport::gloo},
                                                                 {"shared_memory", tessera::Transport::shared_memory}};
-  app.add_option("--ranks", options.ranks, "ranks: threads of this process, or what the launcher must have started")
+  app.add_option("--ranks", options.ranks, "so many threads of this process; under a launcher, so many it must have started")
       ->check(CLI::Range(1, 1024));
   add_choice(app, "--transport", options.transport, transports,
              "how ranks that are processes hand each other tensors; TESSERA_TRANSPORT overrules it", "automatic");
