@@ -7,15 +7,17 @@ void check(bool good, const char* operation, const std::string& what) {
   if (!good) throw Error({.code = Code::invalid_argument, .what = std::string(operation) + ": " + what});
 }
 
-void check_tensor(const at::Tensor& tensor, const char* operation, const char* which) {
+void check_tensor(const at::Tensor& tensor, const char* operation, const char* which, Memory memory) {
   check(tensor.defined(), operation, std::string(which) + " is no tensor");
-  if (!tensor.is_cpu()) throw Error({.code = Code::unsupported, .what = std::string(operation) + ": " + which + " is not in CPU memory"});
+  if (memory == Memory::host && !tensor.is_cpu())
+    throw Error({.code = Code::unsupported, .what = std::string(operation) + ": " + which + " is not in CPU memory"});
   check(tensor.is_contiguous(), operation, std::string(which) + " is not contiguous");
 }
 
-void check_shard_of(const at::Tensor& shard, const at::Tensor& full, const char* operation, int ranks) {
-  check_tensor(shard, operation, "shard");
-  check_tensor(full, operation, "full");
+void check_shard_of(const at::Tensor& shard, const at::Tensor& full, const char* operation, int ranks, Memory memory) {
+  check_tensor(shard, operation, "shard", memory);
+  check_tensor(full, operation, "full", memory);
+  check(shard.device() == full.device(), operation, "shard is on " + shard.device().str() + " and full on " + full.device().str());
   check(shard.dim() == 1 && full.dim() == 1, operation, "shard and full are not both 1-D");
   check(shard.scalar_type() == full.scalar_type(), operation,
         std::string("shard is ") + c10::toString(shard.scalar_type()) + " and full is " + c10::toString(full.scalar_type()));
@@ -43,21 +45,23 @@ void check_reduction(at::ScalarType dtype, Reduce how, const char* operation) {
 
 }  // namespace
 
-void check_all_gather(const at::Tensor& full, const at::Tensor& shard, int ranks) { check_shard_of(shard, full, "all_gather", ranks); }
+void check_all_gather(const at::Tensor& full, const at::Tensor& shard, int ranks, Memory memory) {
+  check_shard_of(shard, full, "all_gather", ranks, memory);
+}
 
-void check_reduce_scatter(const at::Tensor& shard, const at::Tensor& full, Reduce how, int ranks) {
-  check_shard_of(shard, full, "reduce_scatter", ranks);
+void check_reduce_scatter(const at::Tensor& shard, const at::Tensor& full, Reduce how, int ranks, Memory memory) {
+  check_shard_of(shard, full, "reduce_scatter", ranks, memory);
   check_reduction(shard.scalar_type(), how, "reduce_scatter");
   check(!overlap(shard, full), "reduce_scatter", "shard lies inside full");
 }
 
-void check_all_reduce(const at::Tensor& tensor, Reduce how) {
-  check_tensor(tensor, "all_reduce", "tensor");
+void check_all_reduce(const at::Tensor& tensor, Reduce how, Memory memory) {
+  check_tensor(tensor, "all_reduce", "tensor", memory);
   check_reduction(tensor.scalar_type(), how, "all_reduce");
 }
 
-void check_broadcast(const at::Tensor& tensor, int root, int ranks) {
-  check_tensor(tensor, "broadcast", "tensor");
+void check_broadcast(const at::Tensor& tensor, int root, int ranks, Memory memory) {
+  check_tensor(tensor, "broadcast", "tensor", memory);
   check(root >= 0 && root < ranks, "broadcast", "no rank " + std::to_string(root) + " among " + std::to_string(ranks));
 }
 

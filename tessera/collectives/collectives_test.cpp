@@ -19,7 +19,10 @@
 #include "tessera/collectives/gloo_collectives.h"
 #include "tessera/collectives/shared_collectives.h"
 #include "tessera/collectives/thread_collectives.h"
+#include "tessera/collectives/through_host.h"
 #include "tessera/comm/thread_comm.h"
+#include "tests/support/late_device.h"
+#include "tests/support/moved_collectives.h"
 #include "tests/support/run_as_ranks.h"
 
 // What every Collectives promises, whatever carries it.
@@ -460,6 +463,17 @@ std::vector<Outcome<Done>> run_over_threads(int ranks, Milliseconds deadline, co
   return run_as_ranks(comms, [&](Comm& comm) { body(*collectives[static_cast<size_t>(comm.rank())]); });
 }
 
+// As above, of tensors on a device of each rank's own.
+std::vector<Outcome<Done>> run_through_host(int ranks, Milliseconds deadline, const std::function<void(Collectives&)>& body) {
+  auto collectives = thread_collectives(ranks, deadline);
+  Comms comms = thread_comms(ranks);
+  return run_as_ranks(comms, [&](Comm& comm) {
+    auto mine = through_host(std::move(collectives[static_cast<size_t>(comm.rank())]));
+    MovedCollectives moved(std::move(mine), late_device(comm.rank()));
+    body(moved);
+  });
+}
+
 // Each rank has its own sockets and its own group, as a process would; only the store and the control plane are in memory.
 std::vector<Outcome<Done>> run_over_gloo(int ranks, Milliseconds deadline, const std::function<void(Collectives&)>& body) {
   const c10::intrusive_ptr<c10d::Store> store = c10::make_intrusive<c10d::HashStore>();
@@ -494,13 +508,13 @@ auto run_over_shared_memory(const SharedSlots& slots) {
   };
 }
 
-INSTANTIATE_TEST_SUITE_P(Transports, CollectivesConformance,
-                         testing::Values(CollectivesKind{"threads", true, run_over_threads}, CollectivesKind{"gloo", false, run_over_gloo},
-                                         CollectivesKind{"across_hosts", false, run_across_hosts},
-                                         CollectivesKind{"shared_memory", true, run_over_shared_memory({})},
-                                         CollectivesKind{"shared_memory_in_small_pieces", true,
-                                                         run_over_shared_memory({.count = 3, .bytes = 256})}),
-                         [](const auto& kind) { return kind.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Transports, CollectivesConformance,
+    testing::Values(CollectivesKind{"threads", true, run_over_threads}, CollectivesKind{"gloo", false, run_over_gloo},
+                    CollectivesKind{"through_host", true, run_through_host}, CollectivesKind{"across_hosts", false, run_across_hosts},
+                    CollectivesKind{"shared_memory", true, run_over_shared_memory({})},
+                    CollectivesKind{"shared_memory_in_small_pieces", true, run_over_shared_memory({.count = 3, .bytes = 256})}),
+    [](const auto& kind) { return kind.param.name; });
 
 }  // namespace
 }  // namespace tessera

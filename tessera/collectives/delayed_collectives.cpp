@@ -78,22 +78,22 @@ std::unique_ptr<Work> DelayedCollectives::launch(const CollectiveOperation& what
 }
 
 std::unique_ptr<Work> DelayedCollectives::all_gather_into(at::Tensor full, at::Tensor shard, std::string_view label) {
-  check_all_gather(full, shard, size());
+  check_all_gather(full, shard, size(), Memory::any);
   return launch(operation(CollectiveKind::all_gather, shard, label), bytes_of(shard) * (size() - 1),
                 [&] { return inner_->all_gather_into(full, shard, label); });
 }
 std::unique_ptr<Work> DelayedCollectives::reduce_scatter_into(at::Tensor shard, at::Tensor full, Reduce how, std::string_view label) {
-  check_reduce_scatter(shard, full, how, size());
+  check_reduce_scatter(shard, full, how, size(), Memory::any);
   return launch(operation(CollectiveKind::reduce_scatter, shard, label, how), bytes_of(shard) * (size() - 1),
                 [&] { return inner_->reduce_scatter_into(shard, full, how, label); });
 }
 std::unique_ptr<Work> DelayedCollectives::all_reduce(at::Tensor tensor, Reduce how, std::string_view label) {
-  check_all_reduce(tensor, how);
+  check_all_reduce(tensor, how, Memory::any);
   return launch(operation(CollectiveKind::all_reduce, tensor, label, how), 2 * bytes_of(tensor) * (size() - 1) / size(),
                 [&] { return inner_->all_reduce(tensor, how, label); });
 }
 std::unique_ptr<Work> DelayedCollectives::broadcast(at::Tensor tensor, int root, std::string_view label) {
-  check_broadcast(tensor, root, size());
+  check_broadcast(tensor, root, size(), Memory::any);
   return launch(operation(CollectiveKind::broadcast, tensor, label, Reduce::sum, root), size() > 1 ? bytes_of(tensor) : 0,
                 [&] { return inner_->broadcast(tensor, root, label); });
 }

@@ -1,6 +1,8 @@
 // tessera/collectives/job.h: the ranks that work together, as one of them sees them.
 // A Job is a handle: copies share one Comm (control plane) and one Collectives (data plane), which live as long as any copy.
-// GPUs        Where LibTorch has CUDA and every rank a GPU, tensors on GPUs go over NCCL, those in host memory as `transport` says.
+// GPUs        Tensors on GPUs go over NCCL where LibTorch has it and every rank a GPU of its own (the one that local_rank() says, of those
+//             that it sees); otherwise through host memory. Those in host memory go as `transport` says. Ranks that are threads need a GPU
+//             each: LibTorch runs backward in one thread for a GPU.
 // Environment That of torchrun, mpirun or srun (launch_environment.h).
 // Threads     One thread works for a rank: the one that joined, or the one that run_ranks gave.
 #pragma once

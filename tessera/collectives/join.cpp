@@ -1,8 +1,8 @@
-#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <set>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
@@ -18,6 +18,7 @@
 #include "tessera/collectives/nccl_collectives.h"
 #endif
 #include "tessera/collectives/shared_collectives.h"
+#include "tessera/collectives/through_host.h"
 #include "tessera/comm/socket/socket_comm.h"
 
 namespace tessera {
@@ -122,18 +123,21 @@ std::unique_ptr<Collectives> host_plane(const LaunchEnvironment& environment, co
   return hosts.empty() ? std::move(gloo) : across_hosts(std::move(gloo), std::move(all), std::move(hosts), control, options.data_deadline);
 }
 
-// With NCCL beside it, for tensors on GPUs, where LibTorch has it and every rank has a GPU.
+// Tensors on GPUs go over NCCL where LibTorch has it and every rank has a GPU of its own; otherwise through host memory.
 std::unique_ptr<Collectives> data_plane(const LaunchEnvironment& environment, const c10::intrusive_ptr<c10d::Store>& store, Comm& control,
                                         const JobOptions& options) {
   auto host = host_plane(environment, store, control, options);
 #ifdef TESSERA_NCCL
-  const auto gpus = all_gather(control, "gpus", Bytes(at::globalContext().hasCUDA() ? 1 : 0));
-  if (std::ranges::all_of(gpus, [](const Bytes& has) { return !has.empty(); })) {
+  const std::string mine = gpu_of(environment.local_rank);
+  const auto bytes = as_bytes(mine);
+  const auto gpus = all_gather(control, "gpus", {bytes.begin(), bytes.end()});
+  const std::set<Bytes> different(gpus.begin(), gpus.end());
+  if (different.size() == gpus.size() && !different.contains(Bytes())) {
     const auto place = c10::make_intrusive<c10d::PrefixStore>("nccl", store);
     return by_device(std::move(host), nccl_collectives(place, control, all_members(control.rank(), control.size()), options.data_deadline));
   }
 #endif
-  return host;
+  return through_host(std::move(host));
 }
 
 }  // namespace

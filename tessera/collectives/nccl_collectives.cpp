@@ -2,11 +2,13 @@
 
 #define USE_C10D_NCCL 1
 #include <ATen/core/grad_mode.h>
+#include <ATen/cuda/CUDAContext.h>
 
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #include <vector>
 
+#include "tessera/collectives/arguments.h"
 #include "tessera/collectives/collective_operation.h"
 
 namespace tessera {
@@ -38,16 +40,8 @@ c10d::ReduceOp reduce_op(Reduce how) {
   return c10d::ReduceOp::SUM;
 }
 
-void check(bool good, const char* what) {
-  if (!good) throw Error({.code = Code::invalid_argument, .what = what});
-}
-void check_tensor(const at::Tensor& tensor) {
-  check(tensor.defined() && tensor.is_cuda() && tensor.is_contiguous(), "NCCL takes contiguous tensors on a GPU");
-}
-void check_parts(const at::Tensor& full, const at::Tensor& shard, int ranks) {
-  check_tensor(full);
-  check_tensor(shard);
-  check(full.scalar_type() == shard.scalar_type() && full.numel() == shard.numel() * ranks, "full is not the shard once for each rank");
+void check_on_gpu(const at::Tensor& tensor) {
+  if (!tensor.is_cuda()) throw Error({.code = Code::unsupported, .what = "NCCL takes tensors on a GPU, not on " + tensor.device().str()});
 }
 
 class NcclCollectives final : public Collectives {
@@ -63,14 +57,16 @@ class NcclCollectives final : public Collectives {
   int size() const override { return members_.size(); }
 
   std::unique_ptr<Work> all_gather_into(at::Tensor full, at::Tensor shard, std::string_view label) override {
-    check_parts(full, shard, size());
+    check_all_gather(full, shard, size(), Memory::any);
+    check_on_gpu(full);
     return launch(operation(CollectiveKind::all_gather, shard, label), [&] {
       at::Tensor to = full.detach(), from = shard.detach();
       return group_->_allgather_base(to, from);
     });
   }
   std::unique_ptr<Work> reduce_scatter_into(at::Tensor shard, at::Tensor full, Reduce how, std::string_view label) override {
-    check_parts(full, shard, size());
+    check_reduce_scatter(shard, full, how, size(), Memory::any);
+    check_on_gpu(full);
     return launch(operation(CollectiveKind::reduce_scatter, shard, label, how), [&] {
       c10d::ReduceScatterOptions options;
       options.reduceOp = reduce_op(how);
@@ -78,7 +74,8 @@ class NcclCollectives final : public Collectives {
     });
   }
   std::unique_ptr<Work> all_reduce(at::Tensor tensor, Reduce how, std::string_view label) override {
-    check_tensor(tensor);
+    check_all_reduce(tensor, how, Memory::any);
+    check_on_gpu(tensor);
     return launch(operation(CollectiveKind::all_reduce, tensor, label, how), [&] {
       c10d::AllreduceOptions options;
       options.reduceOp = reduce_op(how);
@@ -87,8 +84,8 @@ class NcclCollectives final : public Collectives {
     });
   }
   std::unique_ptr<Work> broadcast(at::Tensor tensor, int root, std::string_view label) override {
-    check_tensor(tensor);
-    check(root >= 0 && root < size(), "broadcast: no such root");
+    check_broadcast(tensor, root, size(), Memory::any);
+    check_on_gpu(tensor);
     return launch(operation(CollectiveKind::broadcast, tensor, label, Reduce::sum, root), [&] {
       c10d::BroadcastOptions options;
       options.rootRank = root;
@@ -101,7 +98,7 @@ class NcclCollectives final : public Collectives {
   std::unique_ptr<Collectives> split(const std::vector<int>& ranks) override {
     Members members;
     for (const int r : ranks) {
-      check(r >= 0 && r < size(), "split: no such rank");
+      if (r < 0 || r >= size()) throw Error({.code = Code::invalid_argument, .what = "split: no rank " + std::to_string(r)});
       if (r == rank()) members.mine = members.size();
       members.ranks.push_back(members_.job_rank(r));
     }
@@ -136,6 +133,13 @@ class NcclCollectives final : public Collectives {
 };
 
 }  // namespace
+
+std::string gpu_of(int local_rank) {
+  const int seen = at::cuda::device_count();
+  if (seen == 0) return {};
+  const auto& bytes = at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(local_rank % seen))->uuid.bytes;
+  return {bytes, sizeof bytes};
+}
 
 std::unique_ptr<Collectives> nccl_collectives(c10::intrusive_ptr<c10d::Store> store, Comm& control, Members members,
                                               Milliseconds deadline) {

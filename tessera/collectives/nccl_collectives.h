@@ -8,6 +8,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include "tessera/base/deadline.h"
@@ -16,6 +17,10 @@
 #include "tessera/comm/comm.h"
 
 namespace tessera {
+
+// What tells the GPU of the rank that is this one on its host from every other GPU; nothing where it sees none. NCCL is for ranks that have
+// one each.
+std::string gpu_of(int local_rank);
 
 // Collective: every one of `members` makes one over the same store, after it chose its GPU. `control`, the Comm of the whole job, outlives
 // it and carries abort().

@@ -5,6 +5,7 @@
 #include "tessera/collectives/job.h"
 #include "tessera/collectives/job_state.h"
 #include "tessera/collectives/thread_collectives.h"
+#include "tessera/collectives/through_host.h"
 #include "tessera/comm/on_every_rank.h"
 #include "tessera/comm/thread_comm.h"
 
@@ -16,6 +17,7 @@ std::vector<Job> thread_jobs(int ranks, const std::shared_ptr<Turns>& turns, con
   auto collectives = thread_collectives(ranks, options.data_deadline);
   std::vector<Job> jobs;
   for (size_t r = 0; r < comms.size(); ++r) {
+    collectives[r] = through_host(std::move(collectives[r]));
     if (options.around) collectives[r] = options.around(std::move(collectives[r]));
     jobs.emplace_back(std::make_shared<Job::State>(options, turns, nullptr, std::move(comms[r]), std::move(collectives[r])));
   }

@@ -3,8 +3,8 @@
 // of its own for each device, streams, events, generators, pinned memory.
 //   Memory   The host cannot read it: an address of the device is none of the host's, and who follows it dies.
 //   Late     A copy between it and pinned memory that was asked for without waiting is made when its stream is waited for, not before;
-//            what is read too early is old. Everything else is done at once, by the CPU's kernels on copies, as its stream would: after what
-//            was asked of that stream earlier.
+//            what is read too early is old. Everything else is done at once, by the CPU's kernels on copies, as its stream would: after
+//            what was asked of that stream earlier.
 // Backward runs in the device's thread: ranks that are threads need a device each.
 #pragma once
 

@@ -1,0 +1,85 @@
+#include "tessera/collectives/through_host.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+
+#include <utility>
+
+#include "tessera/collectives/arguments.h"
+
+namespace tessera {
+namespace {
+
+at::Tensor beside(const at::Tensor& device) {
+  return at::empty(device.sizes(), at::TensorOptions(device.scalar_type()).pinned_memory(true));
+}
+at::Tensor copied(const at::Tensor& device) {
+  const at::NoGradGuard no_grad;
+  at::Tensor host = beside(device);
+  host.copy_(device);
+  return host;
+}
+
+class HostWork final : public Work {
+ public:
+  // What arrives in `host` goes to `device`.
+  HostWork(std::unique_ptr<Work> inner, at::Tensor host, at::Tensor device)
+      : inner_(std::move(inner)), host_(std::move(host)), device_(std::move(device)) {}
+
+  void wait() override {
+    inner_->wait();
+    if (!host_.defined()) return;  // waited for again
+    const at::NoGradGuard no_grad;
+    device_.detach().copy_(std::exchange(host_, {}), /*non_blocking=*/true);  // the allocator of pinned memory sees to it that it lasts
+  }
+
+ private:
+  const std::unique_ptr<Work> inner_;
+  at::Tensor host_;
+  const at::Tensor device_;
+};
+
+bool on_host(const at::Tensor& tensor) { return !tensor.defined() || tensor.is_cpu(); }
+
+class ThroughHost final : public Collectives {
+ public:
+  explicit ThroughHost(std::unique_ptr<Collectives> host) : host_(std::move(host)) {}
+
+  int rank() const override { return host_->rank(); }
+  int size() const override { return host_->size(); }
+  std::unique_ptr<Work> all_gather_into(at::Tensor full, at::Tensor shard, std::string_view label) override {
+    if (on_host(full) && on_host(shard)) return host_->all_gather_into(std::move(full), std::move(shard), label);
+    check_all_gather(full, shard, size(), Memory::any);
+    const at::Tensor all = beside(full);
+    return std::make_unique<HostWork>(host_->all_gather_into(all, copied(shard), label), all, std::move(full));
+  }
+  std::unique_ptr<Work> reduce_scatter_into(at::Tensor shard, at::Tensor full, Reduce how, std::string_view label) override {
+    if (on_host(full) && on_host(shard)) return host_->reduce_scatter_into(std::move(shard), std::move(full), how, label);
+    check_reduce_scatter(shard, full, how, size(), Memory::any);
+    const at::Tensor part = beside(shard);
+    return std::make_unique<HostWork>(host_->reduce_scatter_into(part, copied(full), how, label), part, std::move(shard));
+  }
+  std::unique_ptr<Work> all_reduce(at::Tensor tensor, Reduce how, std::string_view label) override {
+    if (on_host(tensor)) return host_->all_reduce(std::move(tensor), how, label);
+    check_all_reduce(tensor, how, Memory::any);
+    const at::Tensor sum = copied(tensor);
+    return std::make_unique<HostWork>(host_->all_reduce(sum, how, label), sum, std::move(tensor));
+  }
+  std::unique_ptr<Work> broadcast(at::Tensor tensor, int root, std::string_view label) override {
+    if (on_host(tensor)) return host_->broadcast(std::move(tensor), root, label);
+    check_broadcast(tensor, root, size(), Memory::any);
+    const at::Tensor sent = copied(tensor);
+    return std::make_unique<HostWork>(host_->broadcast(sent, root, label), sent, std::move(tensor));
+  }
+  std::unique_ptr<Collectives> split(const std::vector<int>& ranks) override { return through_host(host_->split(ranks)); }
+  void abort(const Fault& fault) override { host_->abort(fault); }
+
+ private:
+  const std::unique_ptr<Collectives> host_;
+};
+
+}  // namespace
+
+std::unique_ptr<Collectives> through_host(std::unique_ptr<Collectives> host) { return std::make_unique<ThroughHost>(std::move(host)); }
+
+}  // namespace tessera
