@@ -1,21 +1,18 @@
 #include "tessera/collectives/through_host.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
 
 #include <utility>
 
 #include "tessera/collectives/arguments.h"
+#include "tessera/collectives/host_memory.h"
 
 namespace tessera {
 namespace {
 
-at::Tensor beside(const at::Tensor& device) {
-  return at::empty(device.sizes(), at::TensorOptions(device.scalar_type()).pinned_memory(true));
-}
 at::Tensor copied(const at::Tensor& device) {
   const at::NoGradGuard no_grad;
-  at::Tensor host = beside(device);
+  at::Tensor host = empty_on_host(device);
   host.copy_(device);
   return host;
 }
@@ -50,13 +47,13 @@ class ThroughHost final : public Collectives {
   std::unique_ptr<Work> all_gather_into(at::Tensor full, at::Tensor shard, std::string_view label) override {
     if (on_host(full) && on_host(shard)) return host_->all_gather_into(std::move(full), std::move(shard), label);
     check_all_gather(full, shard, size(), Memory::any);
-    const at::Tensor all = beside(full);
+    const at::Tensor all = empty_on_host(full);
     return std::make_unique<HostWork>(host_->all_gather_into(all, copied(shard), label), all, std::move(full));
   }
   std::unique_ptr<Work> reduce_scatter_into(at::Tensor shard, at::Tensor full, Reduce how, std::string_view label) override {
     if (on_host(full) && on_host(shard)) return host_->reduce_scatter_into(std::move(shard), std::move(full), how, label);
     check_reduce_scatter(shard, full, how, size(), Memory::any);
-    const at::Tensor part = beside(shard);
+    const at::Tensor part = empty_on_host(shard);
     return std::make_unique<HostWork>(host_->reduce_scatter_into(part, copied(full), how, label), part, std::move(shard));
   }
   std::unique_ptr<Work> all_reduce(at::Tensor tensor, Reduce how, std::string_view label) override {

@@ -1,7 +1,10 @@
-// Every feature of training, under every strategy on 1 to 4 ranks, against one process that shards nothing. The ranks are threads; or, with
+// Every feature of training, under every strategy on 1 to 4 ranks, against one process that shards nothing. The ranks are threads, that
+// compute on the CPU or each on a device of its own; or, with
 //   tessera-launch --ranks 4 -- fsdp_test --gtest_filter=Features.OnTheRanksOfALauncher
 // those processes.
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
@@ -21,6 +24,7 @@
 #include "tessera/fsdp/summon.h"
 #include "tessera/fsdp/test_model.h"
 #include "tessera/fsdp/traversal.h"
+#include "tests/support/late_device.h"
 
 namespace tessera::testing {
 namespace {
@@ -37,13 +41,13 @@ Block partly_frozen_block() {
 
 // Net, and what it lacks: parameters that are frozen, ignored or of other dtypes, buffers, and a unit of which a part is frozen.
 struct ZooImpl : torch::nn::Module {
-  ZooImpl() {
+  explicit ZooImpl(at::Device device = at::kCPU) {
     net = register_module("net", Net());
     block = register_module("block", wrap(partly_frozen_block()));
     base = register_parameter("base", at::randn({4, 4}) * 0.5, /*requires_grad=*/false);
     wide = register_parameter("wide", at::randn({3}, at::kDouble));
     table = register_parameter("table", at::arange(4, at::kLong), /*requires_grad=*/false);
-    own = ignore(register_parameter("own", at::randn({4})));
+    own = ignore(register_parameter("own", at::randn({4}).to(device)));  // which nobody else places
     shift = register_buffer("shift", at::randn({4}));
     seen = register_buffer("seen", at::zeros({}, at::kLong));
   }
@@ -130,6 +134,9 @@ void finish_gradients(const Job& job, Wrapped<ZooImpl>& model) {
   job.collectives().all_reduce(model.module().own.grad(), Reduce::mean)->wait();
 }
 
+at::Device device_of(Zoo& model) { return model->own.device(); }
+at::Device device_of(Wrapped<ZooImpl>& model) { return model.module().own.device(); }
+
 template <class Model>
 void backward(const Job& job, Model& model, const GradScaler& scaler, Accumulate accumulate, int step) {
   const int parts = accumulate == Accumulate::none ? 1 : 2;
@@ -139,7 +146,7 @@ void backward(const Job& job, Model& model, const GradScaler& scaler, Accumulate
       quiet.emplace(model, NoSyncOptions{.among_replicas_only = accumulate == Accumulate::among_replicas});
     }
     const at::Tensor x = rows_of(rows_of(batch(step, rows), part, parts), job.rank(), job.size());
-    scaler.scale(loss(model(x)) / parts).backward();
+    scaler.scale(loss(model(x.to(device_of(model)))) / parts).backward();
   }
   finish_gradients(job, model);
 }
@@ -169,12 +176,13 @@ Values train(const Job& job, Model& model, const Feature& feature) {
     }
     if (feature.eval) {
       model->eval();
-      seen["output " + number] = model(batch(step, 3)).clone();
+      seen["output " + number] = model(batch(step, 3).to(device_of(model))).clone();
       model->train();
     }
   }
   for (const NamedBuffer& buffer : named_buffers(model)) seen[buffer.name] = buffer.tensor.clone();
   seen.merge(values_of(model));
+  for (auto& [name, tensor] : seen) tensor = tensor.cpu();
   return seen;
 }
 
@@ -189,12 +197,13 @@ Values train_alone(const Feature& feature) {
   return alone;
 }
 
-Values train_sharded(const Job& job, const Feature& feature, const Spread& spread) {
+Values train_sharded(const Job& job, const Feature& feature, const Spread& spread, at::Device device = at::kCPU) {
   FsdpOptions options = feature.options;
   options.seed = net_seed;
   options.strategy = spread.strategy;
   options.shards = spread.shards;
-  auto model = fsdp(job, [] { return Zoo(); }, options);
+  options.device = device;
+  auto model = fsdp(job, [&] { return Zoo(device); }, options);
   return train(job, model, feature);
 }
 
@@ -202,16 +211,26 @@ void expect_same(const Values& together, const Values& alone, const Feature& fea
   EXPECT_LE(difference(together, alone), feature.tolerance) << feature.name << ", " << text_of(spread);
 }
 
-TEST(Features, LeaveWhatTrainingComesToAsInOneProcess) {
+void expect_as_in_one_process(at::Device (*device)(int rank)) {
   for (const Feature& feature : features()) {
     const Values alone = train_alone(feature);
     for (const Spread& spread : spreads()) {
       std::vector<Values> together(static_cast<size_t>(spread.ranks));
-      run_ranks(spread.ranks, [&](Job& job) { together[static_cast<size_t>(job.rank())] = train_sharded(job, feature, spread); });
+      run_ranks(spread.ranks,
+                [&](Job& job) { together[static_cast<size_t>(job.rank())] = train_sharded(job, feature, spread, device(job.rank())); });
       expect_same(together[0], alone, feature, spread);
       for (const Values& other : together) EXPECT_TRUE(identical(other, together[0])) << feature.name << ", " << text_of(spread);
     }
   }
+}
+
+TEST(Features, LeaveWhatTrainingComesToAsInOneProcess) {
+  expect_as_in_one_process([](int) { return at::Device(at::kCPU); });
+}
+TEST(Features, LeaveItSoOnADeviceToo) { expect_as_in_one_process(late_device); }
+TEST(Features, LeaveItSoOnGpusToo) {
+  if (!at::globalContext().hasCUDA() || at::accelerator::deviceCount() < 4) GTEST_SKIP() << "no four GPUs";
+  expect_as_in_one_process([](int rank) { return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(rank)); });
 }
 
 void train_on_launched_ranks(const std::function<bool(const Feature&)>& wanted) {

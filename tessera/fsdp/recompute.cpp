@@ -101,7 +101,7 @@ Recomputation::Recomputation(const std::vector<at::Tensor>& inputs) {
   keep(at::kCPU);
   for (const at::Tensor& input : inputs) {
     versions_.push_back(version_of(input));
-    if (input.defined() && input.is_cuda()) keep(input.device());
+    if (input.defined() && !input.is_cpu()) keep(input.device());
   }
 }
 

@@ -30,6 +30,7 @@ SummonFullParams::SummonFullParams(ModuleRef module, const SummonOptions& option
     const bool sees = !options.rank0_only || contexts_.empty() || contexts_.front()->job().rank() == 0;
     for (const auto& unit : units_) {
       unit->unshard(/*precise=*/true);
+      if (options.offload_to_cpu && sees) unit->offload();
       if (options.with_grads) unit->show_gradients();
       if (sees) continue;
       unit->hide_gradients(false);

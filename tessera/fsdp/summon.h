@@ -23,6 +23,7 @@ struct SummonOptions {
   bool writeback = true;
   bool recurse = true;  // false: the unit of the module itself only
   bool rank0_only = false;  // other ranks help to gather and have nothing then; excludes writeback
+  bool offload_to_cpu = false;  // what is on a GPU is shown in host memory: the GPU needs room for one unit at a time
   bool with_grads = false;  // parameters of units have their gradients too, written back likewise
 };
 

@@ -212,17 +212,33 @@ void FlatUnit::unshard(bool precise) {
   finish_unshard();
 }
 
+void FlatUnit::offload() {
+  assert(whole() && !on_host_);
+  if (held_->flat().is_cpu()) return;
+  const at::NoGradGuard no_grad;
+  auto copy = std::make_unique<FullBuffer>(layout_, held_->flat().options().device(at::kCPU), context_.pool());
+  copy->flat().copy_(held_->flat());
+  if (!in_place()) held_->free(refusal());
+  on_host_ = std::move(copy);
+  view(*on_host_);
+}
+
 void FlatUnit::reshard() {
-  if (in_place()) return;
+  if (in_place()) {
+    view(*full_);
+    on_host_.reset();
+    return;
+  }
   if (state_ != State::sharded) {
     finish_unshard();  // its memory is in use until then
     free_full();
   }
   view(*full_);
+  on_host_.reset();
 }
 
 void FlatUnit::write_back() {
-  if (in_place()) return;
+  if (in_place() && !on_host_) return;
   assert(whole());
   const at::NoGradGuard no_grad;
   const Range mine = layout_.range(shard_rank_);
@@ -343,7 +359,7 @@ void FlatUnit::show_gradients() {
   const at::NoGradGuard no_grad;
   const at::Tensor& gradient = shard_.grad();
   if (!gradient.defined()) return;
-  shown_ = whole_of(gradient, label_ + ", gradient");
+  shown_ = whole_of(gradient, label_ + ", gradient").to(held_->flat().device());
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const FlatParameter& place = layout_.parameters[i];
     parameters_[i].mutable_grad() = shown_.narrow(0, place.offset, place.numel).view(place.sizes).to(parameters_[i].scalar_type());
@@ -354,7 +370,7 @@ void FlatUnit::hide_gradients(bool write_back) {
   if (!shown_.defined()) return;
   const at::NoGradGuard no_grad;
   const Range mine = layout_.range(shard_rank_);
-  if (write_back && shards_ && shard_.grad().defined())
+  if (write_back && shard_.grad().defined() && !shown_.is_alias_of(shard_.grad()))
     shard_.mutable_grad().narrow(0, 0, mine.size()).copy_(shown_.narrow(0, mine.begin, mine.size()));
   for (const at::Tensor& parameter : parameters_) parameter.mutable_grad() = at::Tensor();
   shown_.reset();

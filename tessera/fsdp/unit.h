@@ -86,7 +86,9 @@ class FlatUnit {
   // unshard() in two steps, so that the gather runs while another unit computes.
   void launch_unshard(bool precise = false);
   void finish_unshard();
-  // Copies this rank's range of the full buffer into the shard.
+  // While it is whole and lies elsewhere: puts the whole parameters into host memory, until reshard(); their own buffer is free then.
+  void offload();
+  // Copies this rank's range of the whole parameters into the shard.
   void write_back();
   // Throws where someone put another tensor's memory below a parameter.
   void check_identity() const;
@@ -141,7 +143,8 @@ class FlatUnit {
   std::vector<at::Tensor> parameters_;
   std::unique_ptr<FullBuffer> full_;
   std::unique_ptr<FullBuffer> precise_;  // where the unit computes in another dtype
-  FullBuffer* held_ = nullptr;  // which of the two the parameters are views of
+  std::unique_ptr<FullBuffer> on_host_;  // while it is offloaded
+  FullBuffer* held_ = nullptr;  // which of them the parameters are views of
   at::Tensor shard_;
   at::ScalarType gradient_dtype_;  // of the full gradient: wide enough for what arrives and for what is reduced
   at::ScalarType reduce_dtype_;

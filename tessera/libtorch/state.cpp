@@ -113,6 +113,7 @@ StateDict State::state_dict() {
     }
     for (auto& [key, leaf] : inner.leaves) all.add(key, std::move(leaf.is), std::move(leaf.path));
   }
+  views_.wait();
   return all;
 }
 

@@ -1,8 +1,13 @@
 #include "tessera/libtorch/tensor_view.h"
 
 #include <ATen/core/grad_mode.h>
+#include <c10/core/Stream.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <set>
 
 #include "tessera/base/error.h"
+#include "tessera/collectives/host_memory.h"
 
 namespace tessera {
 
@@ -43,7 +48,9 @@ View TensorViews::view(const at::Tensor& tensor, std::optional<at::ScalarType> a
   }
   at::Tensor host = tensor.detach();
   if (!host.device().is_cpu() || (as && *as != host.scalar_type())) {
-    host = host.to(at::kCPU, as.value_or(host.scalar_type()));
+    const at::NoGradGuard no_grad;
+    host = empty_on_host(tensor, as);
+    host.copy_(tensor.to(host.scalar_type()), /*non_blocking=*/true);
     staged_.emplace_back(tensor.detach(), host);
   }
   const auto owner = std::make_shared<at::Tensor>(host);
@@ -51,9 +58,18 @@ View TensorViews::view(const at::Tensor& tensor, std::optional<at::ScalarType> a
           owner};
 }
 
+void TensorViews::wait() const {
+  std::set<at::Device> waited{at::kCPU};
+  for (const auto& [tensor, host] : staged_) {
+    const at::Device device = tensor.device();
+    if (waited.insert(device).second) c10::impl::VirtualGuardImpl(device.type()).getStream(device).synchronize();
+  }
+}
+
 void TensorViews::write_back() const {
   const at::NoGradGuard no_grad;
-  for (const auto& [device, host] : staged_) device.copy_(host);
+  for (const auto& [tensor, host] : staged_) tensor.copy_(host.to(tensor.scalar_type()), /*non_blocking=*/true);
+  wait();
 }
 
 }  // namespace tessera

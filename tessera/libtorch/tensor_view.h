@@ -16,9 +16,12 @@ DType dtype_of(const at::Tensor& tensor);
 
 // Views of tensors, whose memory they keep alive. What is not in host memory, or is wanted in another dtype, is copied there; after a load,
 // write_back() brings the copies home.
+// GPUs        Copies are made on the tensor's current stream, between pinned memory and the GPU, all of them before anybody waits: nothing
+//             is to be read in a view before wait() has returned. write_back() waits itself.
 class TensorViews {
  public:
   View view(const at::Tensor& tensor, std::optional<at::ScalarType> as = {});
+  void wait() const;
   void write_back() const;
 
  private:

@@ -1,11 +1,13 @@
 #include "tessera/libtorch/whole_tensors.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 
 #include "tessera/base/error.h"
+#include "tessera/collectives/host_memory.h"
 #include "tessera/collectives/job.h"
 
 namespace tessera {
@@ -46,7 +48,8 @@ void WholeTensors::gather(const Flat& flat) {
   const at::Tensor whole = unit.whole_of(shard, flat.label());
   if (!keeps()) return;
   for (const size_t i : flat.parts) {
-    strong_.push_back(place_in(whole, parts_[i].parameter).clone());
+    const at::Tensor there = place_in(whole, parts_[i].parameter);
+    strong_.push_back(empty_on_host(there).copy_(there));
     whole_[i] = strong_.back().storage().getWeakStorageImpl();
   }
 }
@@ -55,7 +58,7 @@ at::Tensor WholeTensors::whole(size_t part) const {
   if (!whole_[part]) return {};
   if (auto alive = whole_[part]->lock()) {
     const NamedParameter& parameter = parts_[part].parameter;
-    const at::Tensor none = zeros_like_part(parts_[part].part, 0);
+    const at::Tensor none = at::empty({0}, parts_[part].part.scalar_type());
     return none.set_(c10::Storage(std::move(alive)), 0, parameter.unit->layout().parameters.at(parameter.index).sizes);
   }
   throw Error({.code = Code::invalid_argument,

@@ -1,4 +1,5 @@
-// tessera/libtorch/whole_tensors.h: whole copies of what ranks hold in parts, parameters or what an optimizer keeps of them: kind full.
+// tessera/libtorch/whole_tensors.h: whole copies, in host memory, of what ranks hold in parts, parameters or what an optimizer keeps of
+// them: kind full.
 // Collective  Making one, and write_back() where rank 0 alone has the copies: every rank does, with the same parts in the same order.
 // Memory      A copy of everything on each rank, or on rank 0 alone; while it is made, one unit's more. After let_go() they live as long as
 //             the description that was made of them.

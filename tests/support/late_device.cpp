@@ -66,6 +66,7 @@ class Streams {
     }
   }
   void run(const c10::Stream& stream) { run(stream, asked(stream)); }
+  bool idle(const c10::Stream& stream) { return done(stream) == asked(stream); }
   void run_all(c10::DeviceIndex device) {
     const std::lock_guard lock(mutex_);
     for (auto& [place, queue] : queues_) {
@@ -149,25 +150,36 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
     const auto* of = static_cast<Event*>(event);
     if (of != nullptr) streams().run(of->stream, of->upto);
   }
-  bool queryStream(const c10::Stream& stream) const override { return streams().done(stream) == streams().asked(stream); }
+  bool queryStream(const c10::Stream& stream) const override { return streams().idle(stream); }
   void synchronizeStream(const c10::Stream& stream) const override { streams().run(stream); }
   void synchronizeDevice(c10::DeviceIndex device) const override { streams().run_all(device); }
 };
 
+// Freed in the order of the stream that it was allocated on, as a GPU's caching allocator does: what was asked of that stream before still
+// finds it; what was asked of others does not.
 class DeviceMemory final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
     constexpr size_t alignment = 64;
     const c10::Device here(type, current.device);
     if (bytes == 0) return {nullptr, here};
-    void* const memory = to_device(std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment));
-    return {memory, memory, &give_back, here};
+    auto held = std::make_unique<Held>(
+        Held{std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment), stream_of(current.device)});
+    return {to_device(held->memory), held.release(), &give_back, here};
   }
-  c10::DeleterFnPtr raw_deleter() const override { return &give_back; }
   void copy_data(void* to, const void* from, size_t bytes) const override { std::memcpy(to_host(to), to_host(from), bytes); }
 
  private:
-  static void give_back(void* memory) { std::free(to_host(memory)); }
+  struct Held {
+    void* memory;
+    c10::Stream stream;
+  };
+  static void give_back(void* context) {
+    const std::unique_ptr<Held> held(static_cast<Held*>(context));
+    const auto free = [memory = held->memory] { std::free(memory); };
+    if (streams().idle(held->stream)) free();
+    else streams().ask(held->stream, free);
+  }
 };
 
 // Host memory that copies may be late to and from.
@@ -250,7 +262,8 @@ at::Tensor empty_strided(at::IntArrayRef sizes, at::IntArrayRef strides, std::op
 
 at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
   const c10::Stream stream = stream_of(from.is_cpu() ? to.device().index() : from.device().index());
-  const auto copy = [from, to] { on_host(to).copy_(on_host(from)); };
+  // Of memory as it is now, whatever tensors come to be; what is pinned lasts, as with a GPU's allocator for it.
+  const auto copy = [source = on_host(from), target = on_host(to)] { target.copy_(source); };
   const auto pinned = [](const at::Tensor& tensor) { return pinned_memory().owns(tensor.storage().data()); };
   if (non_blocking && ((from.is_cpu() && pinned(from)) || (to.is_cpu() && pinned(to)))) {
     ++copies;
@@ -342,12 +355,12 @@ C10_REGISTER_CLASS(HPUHooksRegistry, HPUHooks, tessera::Hooks)
 }
 
 namespace tessera {
+namespace {
+// LibTorch counts its devices at the first backward of all.
+[[maybe_unused]] const bool known = (make_known(), true);
+}  // namespace
 
-c10::Device late_device(int index) {
-  static const bool known = (make_known(), true);
-  (void)known;
-  return {type, static_cast<c10::DeviceIndex>(index)};
-}
+c10::Device late_device(int index) { return {type, static_cast<c10::DeviceIndex>(index)}; }
 
 int64_t late_copies() { return copies; }
 

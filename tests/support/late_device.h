@@ -16,7 +16,7 @@ namespace tessera {
 
 constexpr int late_devices = 8;
 
-// The first call makes the devices known to LibTorch, for the life of the process: before the first backward of all.
+// A program that has a call of this knows the devices from its start on.
 c10::Device late_device(int index = 0);
 
 // Copies that were made late, of all devices so far.
