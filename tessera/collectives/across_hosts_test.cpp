@@ -1,5 +1,7 @@
 #include "tessera/collectives/across_hosts.h"
 
+#include <ATen/ops/cat.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
@@ -16,13 +18,51 @@ namespace {
 
 constexpr Milliseconds deadline = std::chrono::seconds(60);
 
-// Four ranks, two on each of two hosts.
-void on_two_hosts(const std::function<void(Collectives&)>& body) {
+// What `inner` does, but the cards by which ranks meet in memory reach this one with a fault in them.
+class HardOfHearing final : public Collectives {
+ public:
+  explicit HardOfHearing(std::unique_ptr<Collectives> inner) : inner_(std::move(inner)) {}
+  int rank() const override { return inner_->rank(); }
+  int size() const override { return inner_->size(); }
+  std::unique_ptr<Work> all_gather_into(at::Tensor full, at::Tensor shard, std::string_view label) override {
+    auto work = inner_->all_gather_into(full, shard, label);
+    if (full.scalar_type() != at::kByte || shard.numel() <= size()) return work;  // no card: who is in which group
+    work->wait();
+    // A card begins with the name of where to come: nobody listens at this one.
+    full.view({size(), shard.numel()}).select(1, 0).fill_('?');
+    heard_wrongly_ = true;
+    return work;
+  }
+  std::unique_ptr<Work> reduce_scatter_into(at::Tensor shard, at::Tensor full, Reduce how, std::string_view label) override {
+    return inner_->reduce_scatter_into(std::move(shard), std::move(full), how, label);
+  }
+  std::unique_ptr<Work> all_reduce(at::Tensor tensor, Reduce how, std::string_view label) override {
+    return inner_->all_reduce(std::move(tensor), how, label);
+  }
+  std::unique_ptr<Work> broadcast(at::Tensor tensor, int root, std::string_view label) override {
+    return inner_->broadcast(std::move(tensor), root, label);
+  }
+  std::unique_ptr<Collectives> split(const std::vector<int>& ranks) override {
+    EXPECT_TRUE(heard_wrongly_) << "sockets, and memory was not tried";
+    return inner_->split(ranks);
+  }
+  void abort(const Fault& fault) override { inner_->abort(fault); }
+
+ private:
+  const std::unique_ptr<Collectives> inner_;
+  bool heard_wrongly_ = false;
+};
+
+constexpr int nobody = -1;
+
+// Four ranks, two on each of two hosts; rank `without`, which does not lead its host's, cannot share memory.
+void on_two_hosts(const std::function<void(Collectives&)>& body, int without = nobody) {
   const c10::intrusive_ptr<c10d::Store> store = c10::make_intrusive<c10d::HashStore>();
   auto comms = thread_comms(4, deadline);
   const auto outcomes = run_as_ranks(comms, [&](Comm& control) {
     Members all = all_members(control.rank(), control.size());
     auto sockets = gloo_collectives(store, control, all, deadline);
+    if (control.rank() == without) sockets = std::make_unique<HardOfHearing>(std::move(sockets));
     const auto ranks = across_hosts(std::move(sockets), std::move(all), {0, 0, 2, 2}, control, deadline);
     body(*ranks);
   });
@@ -44,6 +84,33 @@ TEST(AcrossHosts, AGroupWithinAHostSharesMemory) {
     EXPECT_EQ(sum[2].item<int>(), ranks.rank() < 2 ? 1 : 5);
     EXPECT_TRUE(looks_at_what_is_launched(*row));
   });
+}
+
+// One of each operation, in a tensor.
+at::Tensor computed_in(Collectives& group, int seed) {
+  const at::Tensor all = at::zeros({2 * group.size()}), mine = at::full({2}, seed + 0.5), sum = at::full({3}, seed + 0.25);
+  const at::Tensor part = at::zeros({2}), whole = at::full({2 * group.size()}, seed * 1.5), word = at::full({2}, seed + 7.0);
+  group.all_gather_into(all, mine)->wait();
+  group.reduce_scatter_into(part, whole, Reduce::mean)->wait();
+  group.all_reduce(sum, Reduce::sum)->wait();
+  group.broadcast(word, 1)->wait();
+  return at::cat({all, part, sum, word});
+}
+
+TEST(AcrossHosts, AllGroupsGoOverSocketsWhereOneRankCannotShareMemory) {
+  std::vector<at::Tensor> in_memory(4);
+  for (const int without : {nobody, 3, 1}) {
+    on_two_hosts(
+        [&](Collectives& ranks) {
+          const auto row = ranks.split(ranks.rank() < 2 ? std::vector{0, 1} : std::vector{2, 3});
+          const at::Tensor computed = computed_in(*row, ranks.rank());
+          at::Tensor& expected = in_memory[static_cast<size_t>(ranks.rank())];
+          if (without == nobody) expected = computed;
+          EXPECT_TRUE(at::equal(computed, expected));
+          EXPECT_EQ(looks_at_what_is_launched(*row), without == nobody);
+        },
+        without);
+  }
 }
 
 TEST(AcrossHosts, GroupsGoOverSocketsWhereOneOfThemHasTwoHosts) {

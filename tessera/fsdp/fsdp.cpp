@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 
 #include <cstring>
+#include <tuple>
 
 #include "tessera/base/bytes.h"
 #include "tessera/base/digest.h"
@@ -83,20 +84,22 @@ void agree_on_model(Comm& comm, torch::nn::Module& model) {
   }
 }
 
+// What both options have, in order: a field that is added to only one of them is an error here.
+auto fields_of(WrapOptions& options) {
+  auto& [a, b, c, d, e, f, g, h, i, j, k] = options;
+  return std::tie(a, b, c, d, e, f, g, h, i, j, k);
+}
+auto fields_of(const FsdpOptions& options) {
+  const auto& [seed, a, b, c, d, e, f, g, h, i, j, k] = options;
+  return std::tie(a, b, c, d, e, f, g, h, i, j, k);
+}
+
 }  // namespace
 
 WrapOptions FsdpOptions::wrap() const {
-  return {.strategy = strategy,
-          .shards = shards,
-          .alignment_bytes = alignment_bytes,
-          .min_numel = min_numel,
-          .policy = policy,
-          .keep_whole_below = keep_whole_below,
-          .prefetch = prefetch,
-          .mixed_precision = mixed_precision,
-          .gradient_divisor = gradient_divisor,
-          .recompute = recompute,
-          .device = device};
+  WrapOptions made;
+  fields_of(made) = fields_of(*this);
+  return made;
 }
 
 void build_in_turn(const Job& job, const FsdpOptions& options, const std::function<std::shared_ptr<Wrapper>()>& build) {

@@ -17,7 +17,7 @@
 
 namespace tessera {
 
-// A seed, and the options of the wrap scope, each as in WrapOptions.
+// A seed, and the options of the wrap scope, each as in WrapOptions and in the same order.
 struct FsdpOptions {
   std::optional<uint64_t> seed = {};
   Strategy strategy = Strategy::full_shard;

@@ -105,15 +105,25 @@ Recomputation::Recomputation(const std::vector<at::Tensor>& inputs) {
   }
 }
 
-std::vector<at::Tensor> Recomputation::record(const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& outputs,
-                                              ForwardAgain again) {
-  if (!at::GradMode::is_enabled()) return outputs;
+void Recomputation::check_unchanged(const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& left) const {
+  const auto is_same = [](const at::Tensor& a, const at::Tensor& b) { return a.is_same(b); };
+  if (!std::ranges::equal(inputs, left, is_same)) {
+    throw Error({.code = Code::invalid_argument,
+                 .what = "a forward that is to run again in backward has put other tensors into its argument",
+                 .hint = "the argument is a copy, which the caller does not see: let it return them"});
+  }
+  if (!at::GradMode::is_enabled()) return;
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (version_of(inputs[i]) == versions_[i]) continue;
     throw Error({.code = Code::invalid_argument,
                  .what = "a forward that is to run again in backward has changed its argument in place",
                  .hint = "it would change it twice: let it work on a copy"});
   }
+}
+
+std::vector<at::Tensor> Recomputation::record(const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& outputs,
+                                              ForwardAgain again) {
+  if (!at::GradMode::is_enabled()) return outputs;
   autograd::edge_list next;
   for (const at::Tensor& input : inputs)
     next.push_back(input.defined() && input.requires_grad() ? autograd::impl::gradient_edge(input) : autograd::Edge());
@@ -133,9 +143,10 @@ std::vector<at::Tensor> Recomputation::record(const std::vector<at::Tensor>& inp
 }
 
 void refuse_to_recompute() {
-  throw Error({.code = Code::unsupported,
-               .what = "recompute on a module whose forward cannot be run again",
-               .hint = "its arguments must be copied, and its result be a value in which tensors are seen (visit_tensors.h)"});
+  throw Error(
+      {.code = Code::unsupported,
+       .what = "recompute on a module whose forward cannot be run again",
+       .hint = "its arguments must be values that can be copied, its result a value, and tensors be seen in them (visit_tensors.h)"});
 }
 
 }  // namespace tessera

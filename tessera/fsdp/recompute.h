@@ -3,13 +3,15 @@
 // `.recompute = true` in the options of fsdp() or wrap() does this to the forward of every unit below the root.
 // Promises    The gradients of the same forward without it, bit for bit: LibTorch's random state is put back for the second run, and after
 //             it. (Ranks that are threads share that state: there a dropout is repeated only if no other rank draws in between.)
-// Arguments   What forward() is given is copied and kept, tensors as autograd keeps them: one that is changed in place later is found out.
-//             Tensors are seen where visit_tensors.h sees them; others, as what `forward` captures, get no gradient but as leaves.
+// Arguments   What forward() is given is copied and kept, tensors as autograd keeps them, in containers too: one that is changed in place
+//             later is found out. Tensors are seen where visit_tensors.h sees them; an argument in which they cannot be seen, or that only
+//             refers to somebody else's, is refused. What `forward` captures gets no gradient but as leaves.
 // Results     Every floating-point tensor of the result takes part in backward, also one that does not depend on anything.
 // Pieces      A unit's own forward may hold several recomputations by hand: the unit then stays whole until its backward has ended.
 // Engine      Backward runs inside backward: torch::autograd::grad() through a recomputation adds to the gradients of its parameters too.
-// Errors      What `forward` throws; Error(invalid_argument) where it changes an argument in place; Error(mismatch) where the second run
-//             gives another number of tensors.
+// Errors      What `forward` throws; Error(invalid_argument) where it changes an argument, a tensor in place or what is in a container, or
+//             assigns to a tensor that it takes by reference: forward's argument is a copy, and the caller would not see it;
+//             Error(mismatch) where the second run gives another number of tensors.
 #pragma once
 
 #include <ATen/core/grad_mode.h>
@@ -25,11 +27,16 @@
 
 namespace tessera {
 
+// An argument that can be kept for a second run: none that may hold tensors where nobody sees them.
+template <class T>
+concept can_keep = std::copy_constructible<T> && !is_borrowed<T> && (has_tensors_to_visit<T> || std::is_trivially_copyable_v<T>);
+
 // A forward that can be kept for a second run.
 template <class Forward, class... A>
-concept can_recompute = (std::copy_constructible<std::decay_t<A>> && ...) && std::invocable<const Forward&, std::decay_t<A>&...> &&
+concept can_recompute = (can_keep<std::decay_t<A>> && ...) && std::invocable<const Forward&, std::decay_t<A>&...> &&
                         std::is_object_v<std::invoke_result_t<const Forward&, std::decay_t<A>&...>> &&
-                        has_tensors_to_visit<std::invoke_result_t<const Forward&, std::decay_t<A>&...>>;
+                        has_tensors_to_visit<std::invoke_result_t<const Forward&, std::decay_t<A>&...>> &&
+                        !is_borrowed<std::invoke_result_t<const Forward&, std::decay_t<A>&...>>;
 
 using ForwardAgain = std::function<std::vector<at::Tensor>(const std::vector<at::Tensor>& inputs)>;
 
@@ -40,31 +47,29 @@ using RandomStates = std::vector<std::pair<at::Device, at::Tensor>>;
 class Recomputation {
  public:
   explicit Recomputation(const std::vector<at::Tensor>& inputs);
+  // Throws Error(invalid_argument) where the first run changed its arguments: `inputs` are the tensors that it was given, `left` what its
+  // arguments hold now.
+  void check_unchanged(const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& left) const;
   // Gives each of `outputs`, which the first run made without a graph, another that has one. They come in the order of the second run's.
   std::vector<at::Tensor> record(const std::vector<at::Tensor>& inputs, const std::vector<at::Tensor>& outputs, ForwardAgain again);
 
  private:
-  RandomStates random_states_;     // before the first run
+  RandomStates random_states_;  // before the first run
   std::vector<int64_t> versions_;  // of the inputs, likewise
 };
 
 // Throws Error(unsupported).
 [[noreturn]] void refuse_to_recompute();
 
-// visit(tensor), which it may replace, for each in `value`.
-template <class T, class Visit>
-void visit_own_tensors(T& value, Visit visit) {
-  // The value is ours and not const: so are its tensors.
-  auto each = [&](const at::Tensor& tensor) { visit(const_cast<at::Tensor&>(tensor)); };
-  if constexpr (has_tensors_to_visit<T>) visit_tensors(std::as_const(value), each);
-}
-
 template <class Forward, class... A>
   requires can_recompute<Forward, A...>
 auto recompute(const Forward& forward, A&&... arguments) {
   using Arguments = std::tuple<std::decay_t<A>...>;
   const auto visit_all = [](Arguments& tuple, auto visit) {
-    std::apply([&](auto&... value) { (visit_own_tensors(value, visit), ...); }, tuple);
+    const auto visit_one = [&]<class T>(T& value) {
+      if constexpr (has_tensors_to_visit<T>) visit_own_tensors(value, visit);
+    };
+    std::apply([&](auto&... value) { (visit_one(value), ...); }, tuple);
   };
   Arguments given(arguments...);
   Arguments kept = given;
@@ -76,6 +81,9 @@ auto recompute(const Forward& forward, A&&... arguments) {
     const at::NoGradGuard no_grad;
     return run(given);
   }();
+  std::vector<at::Tensor> left;
+  visit_all(given, [&](at::Tensor& tensor) { left.push_back(tensor); });
+  recomputation.check_unchanged(inputs, left);
   std::vector<at::Tensor> outputs;
   visit_own_tensors(result, [&](at::Tensor& tensor) { outputs.push_back(tensor); });
   outputs = recomputation.record(inputs, outputs, [run, kept, visit_all](const std::vector<at::Tensor>& with) {

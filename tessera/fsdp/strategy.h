@@ -41,7 +41,7 @@ struct MixedPrecision {
   std::optional<at::ScalarType> output_dtype = {};
   // Of floating-point buffers, from wrapping on; checkpoints hold them in the dtype that they were built with.
   std::optional<at::ScalarType> buffer_dtype = {};
-  bool cast_inputs = true;     // floating-point tensors among forward's arguments become param_dtype, not those inside others
+  bool cast_inputs = true;    // floating-point tensors that forward is given become param_dtype, also those inside others (unit_argument.h)
   bool full_in_eval = false;  // a module in eval() computes in the dtype that it was built with
   bool operator==(const MixedPrecision&) const = default;
 };

@@ -9,8 +9,10 @@
 // A Wrapped<M> is a holder as Linear is: register_module, Sequential and ModuleList take it. model(x) reaches M's own
 // overloads and default arguments; forward() has M's exact signature; module() is M.
 // What an FSDP module cannot do: to(), clone(), new parameters after wrapping, set_data on a parameter.
-// Outputs     Backward needs to see the tensors that forward returns: alone, or in std::tuple, pair, vector, array, optional,
-//             or in a type of yours with a function visit_tensors(const T&, visit) beside it that calls visit(tensor) on each.
+// Arguments   Under mixed precision their tensors are cast, those in containers as well: unit_argument.h says which, and what forward may
+// fill. Outputs     Backward needs to see the tensors that forward returns: alone, in a standard container, or in a type of yours with a
+// function
+//             beside it (visit_tensors.h). What is returned by reference is somebody's own, and not cast.
 // Threads     Scopes belong to the thread that opened them.
 #pragma once
 
@@ -23,6 +25,7 @@
 #include "tessera/collectives/job.h"
 #include "tessera/fsdp/recompute.h"
 #include "tessera/fsdp/strategy.h"
+#include "tessera/fsdp/unit_argument.h"
 #include "tessera/fsdp/visit_tensors.h"
 #include "tessera/fsdp/wrapper.h"
 
@@ -67,42 +70,38 @@ class WrapperOf : public Wrapper {
   // forward(arguments…) on M, as a unit's: gathered before, freed after, backward prepared.
   template <class... A>
   decltype(auto) call(A&&... arguments) {
-    UnitCall call(*this);
-    if constexpr (std::is_void_v<decltype(module_->forward(std::forward<A>(arguments)...))>) {
-      module_->forward(Argument<A>(call, arguments).get()...);
-      call.finish();
+    if constexpr ((is_borrowed_list<std::remove_cvref_t<A>> || ...)) {
+      return call(as_own_list(std::forward<A>(arguments))...);
     } else {
-      decltype(auto) result = run(call, Argument<A>(call, arguments).get()...);
-      auto prepare = [&](const at::Tensor& tensor) {
-        if constexpr (!std::is_reference_v<decltype(result)>) {
-          // The result is ours: its tensors may be others.
-          if (const at::Tensor cast = call.cast_output(tensor); cast.defined()) const_cast<at::Tensor&>(tensor) = cast;
-        }
-        call.prepare_backward(tensor);
-      };
-      visit_tensors(result, prepare);
-      call.finish();
-      return static_cast<decltype(result)>(result);
+      return call_with(std::index_sequence_for<A...>(), std::forward<A>(arguments)...);
     }
   }
 
  private:
-  // An argument as forward takes it: a tensor may be cast on the way.
-  template <class A>
-  struct Argument {
-    Argument(const UnitCall& call, std::remove_reference_t<A>& given) : given(given) {
-      if constexpr (is_tensor) cast = call.cast_input(given);
-    }
-    A&& get() {
-      if constexpr (is_tensor) {
-        if (cast.defined()) return static_cast<A&&>(cast);
+  template <size_t... i, class... A>
+  decltype(auto) call_with(std::index_sequence<i...>, A&&... arguments) {
+    UnitCall call(*this);
+    const auto taken = call.input_dtype();
+    if constexpr (std::is_void_v<decltype(module_->forward(std::forward<A>(arguments)...))>) {
+      module_->forward(UnitArgument<A, is_filled<M, i, A...>()>(taken, arguments).get()...);
+      call.finish();
+    } else {
+      decltype(auto) result = run(call, UnitArgument<A, is_filled<M, i, A...>()>(taken, arguments).get()...);
+      using Result = decltype(result);
+      if constexpr (!std::is_const_v<Result> && !is_borrowed<Result>) {
+        // The result is ours: its tensors may be others.
+        if (const auto given = call.output_dtype()) {
+          visit_own_tensors(result, [&](at::Tensor& tensor) {
+            if (needs_cast(tensor, *given)) tensor = tensor.to(*given);
+          });
+        }
       }
-      return static_cast<A&&>(given);
+      auto prepare = [&](const at::Tensor& tensor) { call.prepare_backward(tensor); };
+      visit_tensors(result, prepare);
+      call.finish();
+      return static_cast<Result>(result);
     }
-    static constexpr bool is_tensor = std::is_same_v<std::remove_cvref_t<A>, at::Tensor>;
-    std::remove_reference_t<A>& given;
-    std::conditional_t<is_tensor, at::Tensor, char> cast{};
-  };
+  }
 
   template <class... A>
   decltype(auto) run(const UnitCall& call, A&&... arguments) {

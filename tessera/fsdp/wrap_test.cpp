@@ -88,6 +88,36 @@ TEST(Wrap, NestedScopesChangeOptionsAndEndWithTheirBlock) {
   EXPECT_THAT(error_of([] { const EnableWrap scope(WrapOverrides{}); }), HasSubstr("outside any scope"));
 }
 
+TEST(FsdpOptions, ReachTheWrapScopeOneByOne) {
+  const MixedPrecision mixed{.param_dtype = at::kHalf};
+  const FsdpOptions given{.seed = 1,
+                          .strategy = Strategy::hybrid_shard,
+                          .shards = 2,
+                          .alignment_bytes = 3,
+                          .min_numel = 4,
+                          .policy = [](const WrapCandidate& candidate) { return candidate.numel == 5; },
+                          .keep_whole_below = 6,
+                          .prefetch = 7,
+                          .mixed_precision = mixed,
+                          .gradient_divisor = 8,
+                          .recompute = true,
+                          .device = at::Device(at::kCPU, 0)};
+  const WrapOptions scope = given.wrap();
+  EXPECT_EQ(scope.strategy, Strategy::hybrid_shard);
+  EXPECT_EQ(scope.shards, 2);
+  EXPECT_EQ(scope.alignment_bytes, 3);
+  EXPECT_EQ(scope.min_numel, 4);
+  torch::nn::Identity module;
+  ASSERT_TRUE(scope.policy);
+  EXPECT_TRUE(scope.policy({*module, "", 5}));
+  EXPECT_EQ(scope.keep_whole_below, 6);
+  EXPECT_EQ(scope.prefetch, 7);
+  EXPECT_EQ(scope.mixed_precision, mixed);
+  EXPECT_EQ(scope.gradient_divisor, 8);
+  EXPECT_TRUE(scope.recompute);
+  EXPECT_EQ(scope.device, at::Device(at::kCPU, 0));
+}
+
 TEST(Wrap, LeavesASmallModuleToTheUnitAroundIt) {
   run_ranks(2, [](Job& job) {
     auto model = fsdp(job, [] { return Net(); }, {.seed = 1, .min_numel = 30});

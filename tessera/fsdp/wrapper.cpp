@@ -101,17 +101,8 @@ UnitCall::~UnitCall() {
   if (unit_ && !finished_) capture([&] { unit_->context().leave_forward(*unit_, /*failed=*/true); });
 }
 
-namespace {
-
-at::Tensor cast(const at::Tensor& tensor, std::optional<at::ScalarType> dtype) {
-  if (!dtype || !tensor.defined() || !tensor.is_floating_point() || tensor.scalar_type() == *dtype) return {};
-  return tensor.to(*dtype);
-}
-
-}  // namespace
-
-at::Tensor UnitCall::cast_input(const at::Tensor& input) const { return unit_ ? cast(input, unit_->input_dtype()) : at::Tensor(); }
-at::Tensor UnitCall::cast_output(const at::Tensor& output) const { return unit_ ? cast(output, unit_->output_dtype()) : at::Tensor(); }
+std::optional<at::ScalarType> UnitCall::input_dtype() const { return unit_ ? unit_->input_dtype() : std::nullopt; }
+std::optional<at::ScalarType> UnitCall::output_dtype() const { return unit_ ? unit_->output_dtype() : std::nullopt; }
 
 bool UnitCall::recomputes() const { return unit_ && !unit_->is_root() && unit_->options().recompute && at::GradMode::is_enabled(); }
 

@@ -4,6 +4,7 @@
 #include <torch/nn/module.h>
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "tessera/collectives/job.h"
@@ -58,10 +59,9 @@ class UnitCall {
   ~UnitCall();
   UnitCall(const UnitCall&) = delete;
   UnitCall& operator=(const UnitCall&) = delete;
-  // A tensor that forward is given, in the dtype that the unit takes; undefined where it is right as it is.
-  at::Tensor cast_input(const at::Tensor& input) const;
-  // The same of what forward returns.
-  at::Tensor cast_output(const at::Tensor& output) const;
+  // What floating-point tensors that forward is given, and that it returns, are cast to; nothing where they are left as they are.
+  std::optional<at::ScalarType> input_dtype() const;
+  std::optional<at::ScalarType> output_dtype() const;
   // True where forward is to be run again in backward, rather than keep what it makes.
   bool recomputes() const;
   // Sees to it that the unit is whole when backward comes to `output`.

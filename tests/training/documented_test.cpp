@@ -201,6 +201,31 @@ TEST(Documented, MixedPrecision) {
   });
 }
 
+struct Sentences {
+  at::Tensor tokens;
+  std::vector<at::Tensor> masks;
+};
+void visit_tensors(const Sentences& sentences, auto& visit) {
+  visit(sentences.tokens);
+  tessera::visit_tensors(sentences.masks, visit);
+}
+
+struct ReaderImpl : torch::nn::Module {
+  at::Tensor forward(const Sentences& sentences) {
+    EXPECT_EQ(sentences.masks.at(0).scalar_type(), at::kBFloat16);
+    return out(sentences.tokens * sentences.masks.at(0));
+  }
+  torch::nn::Linear out = register_module("out", torch::nn::Linear(16, 4));
+};
+TORCH_MODULE(Reader);
+
+TEST(Documented, TensorsInATypeOfOnesOwn) {
+  on_four([](Job& job) {
+    auto model = tessera::fsdp(job, [] { return Reader(); }, {.mixed_precision = {.param_dtype = at::kBFloat16}});
+    model(Sentences{at::rand({2, 16}), {at::rand({2, 16})}}).sum().backward();
+  });
+}
+
 TEST(Documented, Recompute) {
   on_four([](Job& job) {
     auto model = tessera::fsdp(job, make, {.recompute = true});
