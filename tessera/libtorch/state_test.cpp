@@ -30,6 +30,7 @@
 #include "tessera/fsdp/wrap.h"
 #include "tessera/libtorch/random_state.h"
 #include "tessera/storage/memory_storage.h"
+#include "tests/support/late_device.h"
 
 namespace tessera {
 namespace {
@@ -50,7 +51,7 @@ struct NetImpl : torch::nn::Module {
 TORCH_MODULE(Net);
 
 std::vector<float> values(const at::Tensor& tensor) {
-  const at::Tensor dense = tensor.detach().to(at::kFloat).contiguous().view({-1});
+  const at::Tensor dense = tensor.detach().cpu().to(at::kFloat).contiguous().view({-1});
   return {dense.const_data_ptr<float>(), dense.const_data_ptr<float>() + dense.numel()};
 }
 
@@ -313,6 +314,8 @@ struct JobSetup {
   int ranks;
   FsdpOptions options;
   StateOptions state = {};
+  bool on_device = false;
+  at::Device device(int rank) const { return on_device ? late_device(rank) : at::Device(at::kCPU); }
 };
 
 std::vector<JobSetup> setups() {
@@ -332,7 +335,11 @@ std::vector<JobSetup> setups() {
           {"bfloat16 on 2", 2, mixed},
           {"hybrid in bfloat16", 4, hybrid_mixed},
           {"full, rank 0 only", 3, {.seed = 1}, {.kind = Kind::full, .rank0_only = true}},
-          {"full, rank 0 only, hybrid", 4, hybrid, {.kind = Kind::full, .rank0_only = true}}};
+          {"full, rank 0 only, hybrid", 4, hybrid, {.kind = Kind::full, .rank0_only = true}},
+          {"on a device, by 3", 3, {.seed = 1}, {}, true},
+          {"on a device, bfloat16, hybrid", 4, hybrid_mixed, {}, true},
+          {"on a device, full", 2, {.seed = 1}, {.kind = Kind::full}, true},
+          {"on a device, full, rank 0 only", 2, whole, {.kind = Kind::full, .rank0_only = true}, true}};
 }
 
 // Each of the optimizer's tensors, whole, by its key.
@@ -355,10 +362,12 @@ TEST(State, GoesBetweenStrategiesPrecisionsAndRanksBitForBit) {
     std::map<std::string, std::vector<float>> expected;
     std::map<std::string, std::vector<float>> moments;
     run_ranks(from.ranks, [&](Job& job) {
-      auto model = fsdp(job, [] { return Net(); }, from.options);
+      FsdpOptions options = from.options;
+      options.device = from.device(job.rank());
+      auto model = fsdp(job, [] { return Net(); }, options);
       AdamW optimizer(model, {.lr = 0.05});
       for (int i = 0; i < 2; ++i) {
-        model(at::arange(20, at::kFloat).sin().view({4, 5})).square().sum().backward();
+        model(at::arange(20, at::kFloat).sin().view({4, 5}).to(*options.device)).square().sum().backward();
         optimizer.step();
         optimizer.zero_grad();
       }
@@ -379,6 +388,7 @@ TEST(State, GoesBetweenStrategiesPrecisionsAndRanksBitForBit) {
       run_ranks(into.ranks, [&](Job& job) {
         FsdpOptions options = into.options;
         options.seed = 2;
+        options.device = into.device(job.rank());
         auto model = fsdp(job, [] { return Net(); }, options);
         AdamW optimizer(model, {.lr = 0.05});
         State all = state({{"model", model}, {"optim", optimizer}}, into.state);

@@ -4,7 +4,7 @@
 #include <c10/core/Stream.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
-#include <set>
+#include <unordered_set>
 
 #include "tessera/base/error.h"
 #include "tessera/collectives/host_memory.h"
@@ -59,7 +59,7 @@ View TensorViews::view(const at::Tensor& tensor, std::optional<at::ScalarType> a
 }
 
 void TensorViews::wait() const {
-  std::set<at::Device> waited{at::kCPU};
+  std::unordered_set<at::Device> waited{at::kCPU};
   for (const auto& [tensor, host] : staged_) {
     const at::Device device = tensor.device();
     if (waited.insert(device).second) c10::impl::VirtualGuardImpl(device.type()).getStream(device).synchronize();
