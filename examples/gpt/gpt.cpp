@@ -42,7 +42,7 @@ GptImpl::GptImpl(const GptConfig& config)
 }
 
 at::Tensor GptImpl::forward(const at::Tensor& tokens) {
-  at::Tensor x = tok(tokens) + pos(at::arange(tokens.size(1)));
+  at::Tensor x = tok(tokens) + pos(at::arange(tokens.size(1), tokens.options()));
   for (auto& block : blocks_) x = block(x);
   return head(norm(x));
 }

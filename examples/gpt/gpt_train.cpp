@@ -3,6 +3,8 @@
 //   torchrun --no-python --nproc-per-node 2 gpt_train --dir runs/a …       two processes
 // With --async a step is saved while the next ones are computed. Told to go (SIGTERM), it saves the step it is at and ends.
 // The global batch is fixed and divided over the ranks and their micro-batches, so the curve depends on neither beyond rounding.
+#include <ATen/DeviceAccelerator.h>
+
 #include <chrono>
 
 #include "examples/gpt/curve.h"
@@ -40,9 +42,18 @@ void say_step(const Step& step, int64_t tokens) {
   say("step=", step.number, " ", text, step.gradient_norm ? " gradient_norm=" + std::to_string(*step.gradient_norm) : "");
 }
 
+at::Device gpu_of(const Job& job) {
+  const auto index = static_cast<at::DeviceIndex>(job.local_rank() % at::accelerator::deviceCount());
+  at::accelerator::setDeviceIndex(index);
+  return at::Device(*at::getAccelerator(), index);
+}
+
 void train(const Job& job, const Options& options, const tessera::StopSignal& stop) {
   Text text(options.text, options.seed, options.gpt.seq);
-  auto model = tessera::fsdp(job, [&] { return Gpt(options.gpt); }, options.fsdp);
+  const at::Device device = options.on_gpus ? gpu_of(job) : at::Device(at::kCPU);
+  tessera::FsdpOptions sharding = options.fsdp;
+  sharding.device = device;
+  auto model = tessera::fsdp(job, [&] { return Gpt(options.gpt); }, sharding);
   const auto optim = make_optimizer(model, options);
   tessera::LrSchedule schedule(*optim, lr_curve(options));
   auto state = tessera::state({{"model", model}, {"optim", *optim}, {"schedule", schedule}, {"data", text}}, {.kind = options.kind});
@@ -61,7 +72,7 @@ void train(const Job& job, const Options& options, const tessera::StopSignal& st
   while (step.number < options.steps && !told_to_go) {
     ++step.number;
     const auto begin = std::chrono::steady_clock::now();
-    step.loss = forward_backward(job, model, text, options.batch, options.gpt.seq, options.accumulate);
+    step.loss = forward_backward(job, model, text, options.batch, options.gpt.seq, options.accumulate, device);
     step.lr = schedule.last_lr().front();
     if (options.clip > 0) step.gradient_norm = tessera::clip_grad_norm_(model, options.clip);
     if (saver) saver->before_change();

@@ -1,5 +1,6 @@
 #include "examples/gpt/options.h"
 
+#include <ATen/DeviceAccelerator.h>
 #include <CLI/CLI.hpp>
 #include <map>
 #include <set>
@@ -42,6 +43,8 @@ void add_ranks(CLI::App& app, Options& options) {
       ->check(CLI::Range(1, 1024));
   add_choice(app, "--transport", options.transport, transports,
              "how ranks that are processes hand each other tensors; TESSERA_TRANSPORT overrules it", "automatic");
+  add_choice(app, "--device", options.on_gpus, std::map<std::string, bool>{{"cpu", false}, {"gpu", true}},
+             "where ranks compute; gpu: each on the one that its number on its host says, or on one that they share", "cpu");
 }
 
 void add_model(CLI::App& app, Options& options) {
@@ -154,6 +157,10 @@ void check_together(const CLI::App& app, const Options& options) {
   const int ranks = tessera::launched() ? options.ranks : std::max(1, options.ranks);  // 0: not known yet
   refuse_if(options.gpt.width % 32, "--width", "must be a multiple of 32");
   refuse_if(given("--transport") && !tessera::launched(), "--transport", "ranks that are threads need none; start processes by a launcher");
+  const int gpus = at::getAccelerator() ? at::accelerator::deviceCount() : 0;
+  refuse_if(options.on_gpus && gpus == 0, "--device", "this LibTorch sees no GPU");
+  refuse_if(options.on_gpus && !tessera::launched() && ranks > gpus, "--device",
+            "ranks that are threads need a GPU each; here are " + std::to_string(gpus));
   refuse_if(tessera::is_hybrid(fsdp.strategy) && !given("--shards"), "--strategy", "a hybrid strategy needs --shards");
   refuse_if(!tessera::is_hybrid(fsdp.strategy) && given("--shards"), "--shards", "only hybrid strategies have replicas");
   refuse_if(fsdp.shards && ranks % fsdp.shards, "--shards", "must divide the ranks, which are " + std::to_string(ranks));

@@ -18,6 +18,7 @@ enum class ScheduleName { constant, cosine, linear, step };
 struct Options {
   int ranks = 0;  // 0: as many as the launcher started, or one
   tessera::Transport transport = tessera::Transport::automatic;
+  bool on_gpus = false;  // each rank on its own
 
   GptConfig gpt;
   std::string text;

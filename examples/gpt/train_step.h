@@ -14,9 +14,10 @@
 // after the last. Gradients are then those of the global mean loss, which is returned.
 // Ranks' gradients are averaged; a rank's loss is its token sum × N / global tokens, so that their mean is the global mean whatever the
 // shares. Who has no samples takes one and counts it as nothing: every rank has a part in every collective all the same.
-// `model` is a Gpt, wrapped or plain.
+// `model` is a Gpt, wrapped or plain, on `device`.
 template <class Model>
-double forward_backward(const tessera::Job& job, Model& model, const Text& text, int64_t batch, int64_t seq, int accumulate = 1) {
+double forward_backward(const tessera::Job& job, Model& model, const Text& text, int64_t batch, int64_t seq, int accumulate = 1,
+                        at::Device device = at::kCPU) {
   const int64_t first = batch * job.rank() / job.size();
   const int64_t mine = batch * (job.rank() + 1) / job.size() - first;
   const auto tokens = static_cast<double>(batch * seq);
@@ -26,7 +27,7 @@ double forward_backward(const tessera::Job& job, Model& model, const Text& text,
     if (micro + 1 < accumulate) quiet.emplace(model);
     const int64_t from = first + mine * micro / accumulate;
     const int64_t to = first + mine * (micro + 1) / accumulate;
-    const at::Tensor samples = from == to ? text.samples(0, 1) : text.samples(from, to);
+    const at::Tensor samples = (from == to ? text.samples(0, 1) : text.samples(from, to)).to(device);
     at::Tensor sum = cross_entropy_sum(model(samples.narrow(1, 0, seq)), samples.narrow(1, 1, seq));
     if (from == to) sum = sum * 0;
     (sum * (job.size() / tokens)).backward();

@@ -37,7 +37,7 @@ class Job {
  public:
   int rank() const;
   int size() const;
-  // Among the ranks of this host, as the launcher counts them: which GPU is this rank's. 0 for threads and for a job of one process.
+  // Among the ranks of this host, as the launcher counts them: which GPU is this rank's. rank() for threads.
   int local_rank() const;
   Comm& comm() const;
   Collectives& collectives() const;

@@ -19,7 +19,8 @@ std::vector<Job> thread_jobs(int ranks, const std::shared_ptr<Turns>& turns, con
   for (size_t r = 0; r < comms.size(); ++r) {
     collectives[r] = through_host(std::move(collectives[r]));
     if (options.around) collectives[r] = options.around(std::move(collectives[r]));
-    jobs.emplace_back(std::make_shared<Job::State>(options, turns, nullptr, std::move(comms[r]), std::move(collectives[r])));
+    jobs.emplace_back(
+        std::make_shared<Job::State>(options, turns, nullptr, std::move(comms[r]), std::move(collectives[r]), static_cast<int>(r)));
   }
   return jobs;
 }

@@ -64,11 +64,11 @@ TORCH_MODULE(Flat);
 
 // Some loss that every parameter has a part in, from an input that is the same each time.
 template <class M>
-at::Tensor loss_of(M& model) {
-  return model(at::arange(1, 11, at::kFloat).view({1, 10}) / 10).square().mean();
+at::Tensor loss_of(M& model, at::Device device) {
+  return model((at::arange(1, 11, at::kFloat).view({1, 10}) / 10).to(device)).square().mean();
 }
-at::Tensor loss_of(Wrapped<GptImpl>& model) {
-  const at::Tensor tokens = at::arange(0, 2 * 17, at::kLong).view({2, 17});
+at::Tensor loss_of(Wrapped<GptImpl>& model, at::Device device) {
+  const at::Tensor tokens = at::arange(0, 2 * 17, at::kLong).view({2, 17}).to(device);
   return cross_entropy_sum(model(tokens.narrow(1, 0, 16)), tokens.narrow(1, 1, 16)) / 32;
 }
 
@@ -84,7 +84,7 @@ std::vector<std::byte> whole_state(const Job& job, const NamedParameter& paramet
   const FlatUnit& unit = *parameter.unit;
   const Range mine = unit.layout().part(unit.shard_rank(), parameter.index);
   const at::Tensor bits = at::zeros({unit.layout().parameters.at(parameter.index).numel}, at::kInt);
-  bits.narrow(0, mine.begin, mine.size()).copy_(part.view(at::kInt));
+  bits.narrow(0, mine.begin, mine.size()).copy_(part.cpu().view(at::kInt));
   job.collectives().all_reduce(bits, Reduce::sum)->wait();
   return bytes_of(bits);
 }
@@ -107,6 +107,7 @@ class Sharded final : public SeedModel {
   template <class... Config>
   Sharded(const Job& job, const SeedOptions& options, const Config&... config)
       : job_(job),
+        device_(options.device.value_or(at::kCPU)),
         model_(fsdp(job, [&] { return M(config...); },
                     {.seed = options.seed, .alignment_bytes = options.alignment_bytes, .device = options.device})) {
     if (options.optim) optim_ = optimizer(options.rule, model_, std::is_same_v<M, Gpt>);
@@ -135,7 +136,7 @@ class Sharded final : public SeedModel {
 
   void train(int steps) override {
     for (int i = 0; i < steps; ++i) {
-      loss_of(model_).backward();
+      loss_of(model_, device_).backward();
       optim_->step();
       optim_->zero_grad();
     }
@@ -143,6 +144,7 @@ class Sharded final : public SeedModel {
 
  private:
   const Job job_;
+  const at::Device device_;
   Wrapped<typename M::Impl> model_;
   std::unique_ptr<Optimizer> optim_;
 };

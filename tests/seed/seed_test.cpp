@@ -85,6 +85,32 @@ TEST_P(SeedDevice, TwoSeedsDifferAndAreEqualAfterSaveAndLoadOfEveryKindInOrder) 
     load_on(ranks, "skip", kind, 16, directory.path(), saved, on.of);
   }
 }
+TEST_P(SeedDevice, WhatWasTrainedThereGoesOnInHostMemoryAndBack) {
+  const Device& on = GetParam();
+  const int ranks = std::min(on.present(), 2);
+  if (ranks == 0) GTEST_SKIP() << "no " << on.name << " here";
+  const TemporaryDirectory directory;
+  Whole trained;
+  const auto on_ranks = [&](const char* step, at::Device (*device)(int rank), const char* from, const char* to) {
+    SCOPED_TRACE(step);
+    run_ranks(ranks, [&](Job& job) {
+      const auto model = SeedModel::make("gpt", job, {.seed = first_seed, .optim = true, .device = device(job.rank())});
+      State state = model->state(Kind::sharded);
+      if (from != nullptr) {
+        load(job, directory / from, state);
+        EXPECT_EQ(model->whole(), trained);
+      }
+      model->train(2);
+      save(job, directory / to, state);
+      Whole whole = model->whole();
+      barrier(job.comm(), "seen");
+      if (job.rank() == 0) trained = std::move(whole);
+    });
+  };
+  on_ranks("there", on.of, nullptr, "a");
+  on_ranks("in host memory", host, "a", "b");
+  on_ranks("there again", on.of, "b", "c");
+}
 INSTANTIATE_TEST_SUITE_P(Devices, SeedDevice, testing::ValuesIn(devices), [](const auto& info) { return info.param.name; });
 
 struct Case {

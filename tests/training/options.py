@@ -116,7 +116,7 @@ def what_is_refused(train, launch):
     for words in (["--strategy", "zero"], ["--strategy", "hybrid_shard"], ["--shards", "2"], ["--ranks", "4", "--strategy", "hybrid_shard", "--shards", "3"],
                   ["--strategy", "no_shard", "--prefetch", "2"], ["--transport", "gloo"], ["--accumulate", "0"], ["--clip", "0"], ["--warmup", "8"],
                   ["--step-size", "2"], ["--schedule", "exponential"], ["--optimizer", "lbfgs"], ["--optimizer", "1"], ["--param-dtype", "float16"], ["--resume"],
-                  ["--nice", "3"], ["--kind", "full"], ["--curve", "curve.png"], ["--width", "33"], ["--such"]):
+                  ["--nice", "3"], ["--device", "tpu"], ["--kind", "full"], ["--curve", "curve.png"], ["--width", "33"], ["--such"]):
         done = run([train], *words, model=[] if "--width" in words else MODEL)
         check(done.returncode == 2 and done.stdout.strip(), f"{' '.join(words)} is refused: {done.stdout.strip().splitlines()[0]}")
     done = run([launch, "--ranks", "3", "--", train], "--strategy", "hybrid_shard", "--shards", "2")
