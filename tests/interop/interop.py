@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import stock
+
 STOCK = [sys.executable, str(Path(__file__).with_name("stock.py"))]
 
 
@@ -53,20 +55,26 @@ def command(words, verb, directory, values, seed_rank, shared):
     return [seed_rank, verb, directory, values, *rest, *seed, *ranks]
 
 
+def run(words):
+    if words[:len(STOCK)] == STOCK:
+        return stock.forked(words[len(STOCK):])
+    return subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+
+
 def without_sidecar(seed_rank):
     """A copy that lost the hidden `.tessera` on its way: stock, which knows no sidecar, loads it; tessera refuses it by name."""
     with tempfile.TemporaryDirectory() as scratch:
         place = (f"{scratch}/checkpoint", f"{scratch}/values")
         shared = ["ours", "--model", "skip", "--kind", "sharded"]
-        run = lambda words, verb: subprocess.run(command(words, verb, *place, seed_rank, shared), capture_output=True, text=True, timeout=300, check=False)
-        saved = run(shared, "save")
+        attempt = lambda words, verb: run(command(words, verb, *place, seed_rank, shared))
+        saved = attempt(shared, "save")
         sidecar = Path(place[0], ".tessera")
         if saved.returncode or not sidecar.is_file():
             return f"no sidecar was saved: {saved.stderr}"
         sidecar.unlink()
-        if (stock := run(["stock", "--wrap", "plain"], "load")).returncode:
-            return f"stock failed: {stock.stdout}{stock.stderr}"
-        ours = run(["ours"], "load")
+        if (theirs := attempt(["stock", "--wrap", "plain"], "load")).returncode:
+            return f"stock failed: {theirs.stdout}{theirs.stderr}"
+        ours = attempt(["ours"], "load")
         said = ours.stdout + ours.stderr
         return None if ours.returncode and ".tessera" in said else f"tessera did not refuse it by name: {said}"
 
@@ -85,7 +93,7 @@ def main():
             runs = [(name, command(writer, "save", *place, args.seed_rank, writer))]
             runs += [(f"{name} → {to}", command(reader, "load", *place, args.seed_rank, writer)) for to, reader in readers]
             for label, words in runs:
-                done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+                done = run(words)
                 good = done.returncode == 0
                 failed += not good
                 print(f"{'ok    ' if good else 'FAILED'} {label}", flush=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 import torch.distributed.checkpoint as dcp
 
-STOCK = [sys.executable, str(Path(__file__).with_name("stock.py"))]
+import stock
 
 
 def chunks(directory):
@@ -48,14 +48,14 @@ def main():
     # The sizes of stock's own fixtures: 59 elements on 2 ranks, 2 elements on 4.
     for model, ranks in (("skip", 2), ("flat59", 2), ("flat2", 4)):
         with tempfile.TemporaryDirectory() as scratch:
-            stock = [f"{scratch}/stock", f"{scratch}/values"]
-            subprocess.run([*STOCK, "save", *stock, "--model", model, "--wrap", "fsdp1", "--kind", "local", "--ranks", str(ranks)], check=True, capture_output=True)
-            expected = chunks(stock[0])
+            theirs = [f"{scratch}/stock", f"{scratch}/values"]
+            stock.forked(["save", *theirs, "--model", model, "--wrap", "fsdp1", "--kind", "local", "--ranks", str(ranks)]).check_returncode()
+            expected = chunks(theirs[0])
             for alignment in (1, 16):
                 ours = f"{scratch}/ours{alignment}"
                 words = ["--model", model, "--kind", "local", "--alignment-bytes", str(alignment), "--ranks", str(ranks)]
                 # Ours takes stock's values over, and saves them again from as many ranks.
-                subprocess.run([args.seed_rank, "resave", stock[0], ours, *words, "--seed", "200"], check=True)
+                subprocess.run([args.seed_rank, "resave", theirs[0], ours, *words, "--seed", "200"], check=True)
                 actual = chunks(ours)
                 same_chunks = actual == expected
                 same_whole = {key: joined(parts) for key, parts in actual.items()} == {key: joined(parts) for key, parts in expected.items()}

@@ -6,11 +6,14 @@
   stock.py load DIRECTORY VALUES --model … --wrap plain|fsdp1|fsdp2|torch_save --kind … [--optim] [--rule adamw] [--ranks 2]
                 [--element]  (units aligned to one element: no torch.no_grad() needed to load LOCAL)
       loads what tessera saved, into a model of other values, and compares every tensor of VALUES bit for bit
+
+From Python, forked([…the same words…]) does it in a fork, so that torch is imported once for many: seconds each time.
 """
 import argparse
 import json
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -254,7 +257,7 @@ def worker(rank, ranks, port, args):
         sys.exit(1)
 
 
-def main():
+def main(words=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("verb", choices=["save", "load"])
     parser.add_argument("directory")
@@ -266,13 +269,31 @@ def main():
     parser.add_argument("--rule", choices=list(OPTIMIZERS), default="adamw", help="of the optimizer")
     parser.add_argument("--element", action="store_true")
     parser.add_argument("--ranks", type=int, default=2)
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     if args.wrap in ("plain", "torch_save"):
         return worker(0, 1, 0, args)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.spawn(worker, (args.ranks, port, args), nprocs=args.ranks)
+    mp.start_processes(worker, (args.ranks, port, args), nprocs=args.ranks, start_method="fork")
+
+
+def in_fork(words, output):
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    main(words)
+
+
+def forked(words, timeout_s=300):
+    with tempfile.TemporaryFile("w+") as output:
+        process = mp.get_context("fork").Process(target=in_fork, args=(words, output.fileno()))
+        process.start()
+        process.join(timeout_s)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(words, timeout_s)
+        output.seek(0)
+        return subprocess.CompletedProcess(words, process.exitcode, output.read(), "")
 
 
 if __name__ == "__main__":

@@ -174,7 +174,7 @@ def stock(ranks, cases, scratch):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     out = f"{scratch}/stock.{ranks}.pt"
-    mp.spawn(worker, (ranks, port, cases, out), nprocs=ranks)
+    mp.start_processes(worker, (ranks, port, cases, out), nprocs=ranks, start_method="fork")
     return torch.load(out)
 
 

@@ -79,7 +79,7 @@ def together(name, ranks=2):
     def run():
         with tempfile.TemporaryDirectory() as scratch, mp.Manager() as manager:
             results = manager.dict()
-            mp.spawn(rank_main, (ranks, free_port(), name, f"{scratch}/ckpt", results), nprocs=ranks)
+            mp.start_processes(rank_main, (ranks, free_port(), name, f"{scratch}/ckpt", results), nprocs=ranks, start_method="fork")
             return RESULTS[name](dict(results))
 
     return run
