@@ -90,7 +90,8 @@ format: setup  ## format every C++ file in place
 format-check: setup  ## fail if clang-format would change a file
 	@tools/check_format.sh
 
-bench-build: release
+bench-build: setup
+	@$(call built,release) --target benchmarks
 	@tools/setup.sh bench
 
 bench: bench-build  ## ours beside the peers and the machine's ceilings, into build/bench: results.json, a table, plots; half an hour
