@@ -14,6 +14,7 @@ Job::State::~State() {
 Job::Job(std::shared_ptr<State> state) : state_(std::move(state)) {}
 int Job::rank() const { return state_->comm->rank(); }
 int Job::size() const { return state_->comm->size(); }
+bool Job::in_one_process() const { return state_->turns && size() > 1; }
 int Job::local_rank() const { return state_->local_rank; }
 Comm& Job::comm() const { return *state_->comm; }
 Collectives& Job::collectives() const { return *state_->collectives; }

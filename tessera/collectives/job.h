@@ -23,10 +23,18 @@ enum class Transport {
   shared_memory,  // Error(unsupported) where ranks cannot share it
 };
 
+// How they hand each other tensors that are on GPUs.
+enum class GpuTransport {
+  automatic,  // NCCL where LibTorch has it and every rank a GPU of its own, else through host memory
+  nccl,       // Error(unsupported) where it is not so
+  host,       // through host memory: as `transport` carries that (through_host.h)
+};
+
 struct JobOptions {
   Milliseconds control_deadline = std::chrono::seconds(60);  // since a peer's last progress; TESSERA_CONTROL_TIMEOUT_S
   Milliseconds data_deadline = std::chrono::minutes(10);     // for one collective; TESSERA_DATA_TIMEOUT_S
   Transport transport = Transport::automatic;                // TESSERA_TRANSPORT: automatic, gloo or shared_memory
+  GpuTransport gpu_transport = GpuTransport::automatic;      // TESSERA_GPU_TRANSPORT: automatic, nccl or host
   // Over Gloo, ask all ranks before each operation whether they launch the same (checked_collectives.h); the others always look.
   bool check_order = false;  // TESSERA_CHECK_ORDER: 1 or 0
   // Puts something around the data plane: a DelayedCollectives, say.
@@ -39,6 +47,8 @@ class Job {
   int size() const;
   // Among the ranks of this host, as the launcher counts them: which GPU is this rank's. rank() for threads.
   int local_rank() const;
+  // The ranks are threads of this process, and more than one.
+  bool in_one_process() const;
   Comm& comm() const;
   Collectives& collectives() const;
   operator Comm&() const { return comm(); }  // NOLINT: a job is what the verbs of checkpoint/ run on

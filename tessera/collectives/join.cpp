@@ -36,6 +36,13 @@ Transport transport_named(const std::string& name) {
       {.code = Code::invalid_argument, .what = "TESSERA_TRANSPORT is '" + name + "'", .hint = "it is automatic, gloo or shared_memory"});
 }
 
+GpuTransport gpu_transport_named(const std::string& name) {
+  if (name == "automatic") return GpuTransport::automatic;
+  if (name == "nccl") return GpuTransport::nccl;
+  if (name == "host") return GpuTransport::host;
+  throw Error({.code = Code::invalid_argument, .what = "TESSERA_GPU_TRANSPORT is '" + name + "'", .hint = "it is automatic, nccl or host"});
+}
+
 JobOptions with_environment(JobOptions options) {
   constexpr int most_seconds = 1'000'000;
   const auto seconds = [](const char* name, Milliseconds otherwise) {
@@ -45,6 +52,7 @@ JobOptions with_environment(JobOptions options) {
   options.control_deadline = seconds("TESSERA_CONTROL_TIMEOUT_S", options.control_deadline);
   options.data_deadline = seconds("TESSERA_DATA_TIMEOUT_S", options.data_deadline);
   if (const char* transport = variable("TESSERA_TRANSPORT")) options.transport = transport_named(transport);
+  if (const char* transport = variable("TESSERA_GPU_TRANSPORT")) options.gpu_transport = gpu_transport_named(transport);
   options.check_order = number_from(variable, "TESSERA_CHECK_ORDER", 0, 1, options.check_order ? 1 : 0) == 1;
   return options;
 }
@@ -123,20 +131,27 @@ std::unique_ptr<Collectives> host_plane(const LaunchEnvironment& environment, co
   return hosts.empty() ? std::move(gloo) : across_hosts(std::move(gloo), std::move(all), std::move(hosts), control, options.data_deadline);
 }
 
-// Tensors on GPUs go over NCCL where LibTorch has it and every rank has a GPU of its own; otherwise through host memory.
 std::unique_ptr<Collectives> data_plane(const LaunchEnvironment& environment, const c10::intrusive_ptr<c10d::Store>& store, Comm& control,
                                         const JobOptions& options) {
   auto host = host_plane(environment, store, control, options);
 #ifdef TESSERA_NCCL
-  const std::string mine = gpu_of(environment.local_rank);
-  const auto bytes = as_bytes(mine);
-  const auto gpus = all_gather(control, "gpus", {bytes.begin(), bytes.end()});
-  const std::set<Bytes> different(gpus.begin(), gpus.end());
-  if (different.size() == gpus.size() && !different.contains(Bytes())) {
-    const auto place = c10::make_intrusive<c10d::PrefixStore>("nccl", store);
-    return by_device(std::move(host), nccl_collectives(place, control, all_members(control.rank(), control.size()), options.data_deadline));
+  if (options.gpu_transport != GpuTransport::host) {
+    const std::string mine = gpu_of(environment.local_rank);
+    const auto bytes = as_bytes(mine);
+    const auto gpus = all_gather(control, "gpus", {bytes.begin(), bytes.end()});
+    const std::set<Bytes> different(gpus.begin(), gpus.end());
+    if (different.size() == gpus.size() && !different.contains(Bytes())) {
+      const auto place = c10::make_intrusive<c10d::PrefixStore>("nccl", store);
+      auto nccl = nccl_collectives(place, control, all_members(control.rank(), control.size()), options.data_deadline);
+      return by_device(std::move(host), std::move(nccl));
+    }
   }
 #endif
+  if (options.gpu_transport == GpuTransport::nccl) {
+    throw Error({.code = Code::unsupported,
+                 .what = "no NCCL for these ranks",
+                 .hint = "it takes a LibTorch that has it, and a GPU for each rank, the one that its number on its host says"});
+  }
   return through_host(std::move(host));
 }
 

@@ -1,3 +1,4 @@
+#include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/full.h>
 #include <gmock/gmock.h>
@@ -118,6 +119,18 @@ TEST(Join, GoesOverSocketsWhereARankCannotShareMemoryUnlessItIsToldToInsist) {
        {std::pair("automatic", "by sockets"),
         std::pair("shared_memory", "unsupported: rank 0 cannot share memory: shared memory: size a memfd")}) {
     const With chosen("TESSERA_TRANSPORT", transport);
+    const Ran ran = run_as_processes(2, "SaysHow");
+    EXPECT_EQ(ran.code, 0) << ran.text;
+    EXPECT_THAT(ran.text, AllOf(HasSubstr("[rank 0] " + std::string(how)), HasSubstr("[rank 1] " + std::string(how)))) << transport;
+  }
+}
+
+TEST(Join, InsistsOnNcclOnlyWhereItIsToldTo) {
+  if (at::globalContext().hasCUDA()) GTEST_SKIP() << "there may be some";
+  for (const auto& [transport, how] :
+       {std::pair("automatic", "by shared memory"), std::pair("host", "by shared memory"),
+        std::pair("nccl", "unsupported: no NCCL for these ranks"), std::pair("mpi", "invalid_argument: TESSERA_GPU_TRANSPORT is 'mpi'")}) {
+    const With chosen("TESSERA_GPU_TRANSPORT", transport);
     const Ran ran = run_as_processes(2, "SaysHow");
     EXPECT_EQ(ran.code, 0) << ran.text;
     EXPECT_THAT(ran.text, AllOf(HasSubstr("[rank 0] " + std::string(how)), HasSubstr("[rank 1] " + std::string(how)))) << transport;

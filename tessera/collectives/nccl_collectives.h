@@ -18,8 +18,8 @@
 
 namespace tessera {
 
-// What tells the GPU of the rank that is this one on its host from every other GPU; nothing where it sees none. NCCL is for ranks that have
-// one each.
+// The UUID of the GPU that rank `local_rank` of this host is to use, of those that it sees; empty where it sees none. NCCL is for ranks
+// that have one each.
 std::string gpu_of(int local_rank);
 
 // Collective: every one of `members` makes one over the same store, after it chose its GPU. `control`, the Comm of the whole job, outlives

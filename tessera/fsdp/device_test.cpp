@@ -3,6 +3,7 @@
 #include <ATen/ops/dropout.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/ones.h>
+#include <c10/core/DeviceGuard.h>
 #include <gtest/gtest.h>
 
 #include "tessera/fsdp/recompute.h"
@@ -36,6 +37,25 @@ TEST(Device, HoldsShardsGradientsAndWholeParameters) {
     const SummonFullParams whole(model);
     EXPECT_EQ(model.module().in.device(), late_device(job.rank()));
   });
+}
+
+TEST(Device, WithoutANumberIsTheCurrentOne) {
+  run_ranks(1, [](Job& job) {
+    const c10::DeviceGuard here(late_device(3));
+    auto model = sharded_net(job, {.seed = net_seed, .device = at::Device(late_device().type())});
+    for (const NamedFlatUnit& named : flat_units(model)) EXPECT_EQ(named.unit->shard().device(), late_device(3));
+    EXPECT_EQ(loss(model(batch(0, 2).to(late_device(3)))).device(), late_device(3));
+  });
+}
+
+TEST(Device, IsNotSharedByThreads) {
+  try {
+    run_ranks(3, [](Job& job) { sharded_net(job, {.seed = net_seed, .device = late_device(job.rank() / 2)}); });
+    FAIL() << "shared";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Code::invalid_argument);
+    EXPECT_NE(error.fault().what.find("ranks 0 and 1, threads of one process, are both on hpu:0"), std::string::npos) << error.fault().what;
+  }
 }
 
 TEST(Device, ASummonShowsItsParametersInHostMemoryAndTakesThemBack) {

@@ -4,13 +4,13 @@
 // those processes.
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
-#include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <gtest/gtest.h>
 
 #include <limits>
@@ -229,7 +229,7 @@ TEST(Features, LeaveWhatTrainingComesToAsInOneProcess) {
 }
 TEST(Features, LeaveItSoOnADeviceToo) { expect_as_in_one_process(late_device); }
 TEST(Features, LeaveItSoOnGpusToo) {
-  if (!at::globalContext().hasCUDA() || at::accelerator::deviceCount() < 4) GTEST_SKIP() << "no four GPUs";
+  if (!at::globalContext().hasCUDA() || c10::impl::VirtualGuardImpl(at::kCUDA).deviceCount() < 4) GTEST_SKIP() << "no four GPUs";
   expect_as_in_one_process([](int rank) { return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(rank)); });
 }
 

@@ -1,7 +1,9 @@
 #include "tessera/fsdp/fsdp.h"
 
 #include <ATen/ops/empty.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <algorithm>
 #include <cstring>
 #include <tuple>
 
@@ -102,7 +104,37 @@ WrapOptions FsdpOptions::wrap() const {
   return made;
 }
 
-void build_in_turn(const Job& job, const FsdpOptions& options, const std::function<std::shared_ptr<Wrapper>()>& build) {
+namespace {
+
+// That of a GPU without a number is the current one.
+at::Device with_index(at::Device device) {
+  return device.is_cpu() || device.has_index() ? device : c10::impl::VirtualGuardImpl(device.type()).getDevice();
+}
+
+// LibTorch has one thread for backward on a GPU: in it one rank would wait for another, which waits for the thread.
+void refuse_shared_gpus(const Job& job, at::Device device) {
+  if (!job.in_one_process()) return;
+  const std::string mine = device.str();
+  const auto bytes = as_bytes(mine);
+  const auto all = all_gather(job.comm(), "devices", {bytes.begin(), bytes.end()});
+  for (size_t r = 0; r < all.size(); ++r) {
+    const auto other = std::ranges::find(all.begin() + static_cast<std::ptrdiff_t>(r) + 1, all.end(), all[r]);
+    if (other == all.end() || as_text(all[r]) == "cpu") continue;
+    throw Error({.code = Code::invalid_argument,
+                 .what = "ranks " + std::to_string(r) + " and " + std::to_string(other - all.begin()) +
+                         ", threads of one process, are both on " + std::string(as_text(all[r])),
+                 .hint = "give each a GPU of its own, as by Job::local_rank(), or start processes"});
+  }
+}
+
+}  // namespace
+
+void build_in_turn(const Job& job, const FsdpOptions& given, const std::function<std::shared_ptr<Wrapper>()>& build) {
+  FsdpOptions options = given;
+  if (options.device) {
+    options.device = with_index(*options.device);
+    refuse_shared_gpus(job, *options.device);
+  }
   const auto context = std::make_shared<FsdpContext>(job, options.wrap());
   Bytes random;
   if (!options.seed) random = broadcast(job.comm(), "random state", job.rank() == 0 ? random_bytes() : Bytes());

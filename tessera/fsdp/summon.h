@@ -23,7 +23,9 @@ struct SummonOptions {
   bool writeback = true;
   bool recurse = true;  // false: the unit of the module itself only
   bool rank0_only = false;  // other ranks help to gather and have nothing then; excludes writeback
-  bool offload_to_cpu = false;  // what is on a GPU is shown in host memory: the GPU needs room for one unit at a time
+  // What is on a GPU is shown in host memory, as much as the model: the GPU needs room for one unit at a time, beside what units that are
+  // never sharded have there anyway.
+  bool offload_to_cpu = false;
   bool with_grads = false;  // parameters of units have their gradients too, written back likewise
 };
 

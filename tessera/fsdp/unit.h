@@ -86,7 +86,8 @@ class FlatUnit {
   // unshard() in two steps, so that the gather runs while another unit computes.
   void launch_unshard(bool precise = false);
   void finish_unshard();
-  // While it is whole and lies elsewhere: puts the whole parameters into host memory, until reshard(); their own buffer is free then.
+  // While it is whole and lies elsewhere: puts the whole parameters into host memory, until reshard(); a buffer that is not the shard is
+  // free then.
   void offload();
   // Copies this rank's range of the whole parameters into the shard.
   void write_back();

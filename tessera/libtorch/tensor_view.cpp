@@ -1,6 +1,7 @@
 #include "tessera/libtorch/tensor_view.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 #include <c10/core/Stream.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
@@ -51,7 +52,7 @@ View TensorViews::view(const at::Tensor& tensor, std::optional<at::ScalarType> a
     const at::NoGradGuard no_grad;
     host = empty_on_host(tensor, as);
     host.copy_(tensor.to(host.scalar_type()), /*non_blocking=*/true);
-    staged_.emplace_back(tensor.detach(), host);
+    staged_.push_back({tensor.detach(), host.storage().getWeakStorageImpl(), host.scalar_type()});
   }
   const auto owner = std::make_shared<at::Tensor>(host);
   return {static_cast<std::byte*>(host.numel() ? host.data_ptr() : nullptr), dtype_of(host), host.sizes().vec(), host.strides().vec(),
@@ -60,7 +61,7 @@ View TensorViews::view(const at::Tensor& tensor, std::optional<at::ScalarType> a
 
 void TensorViews::wait() const {
   std::unordered_set<at::Device> waited{at::kCPU};
-  for (const auto& [tensor, host] : staged_) {
+  for (const auto& [tensor, copy, dtype] : staged_) {
     const at::Device device = tensor.device();
     if (waited.insert(device).second) c10::impl::VirtualGuardImpl(device.type()).getStream(device).synchronize();
   }
@@ -68,7 +69,16 @@ void TensorViews::wait() const {
 
 void TensorViews::write_back() const {
   const at::NoGradGuard no_grad;
-  for (const auto& [tensor, host] : staged_) tensor.copy_(host.to(tensor.scalar_type()), /*non_blocking=*/true);
+  for (const auto& [tensor, copy, dtype] : staged_) {
+    auto alive = copy.lock();
+    if (!alive) {
+      throw Error({.code = Code::invalid_argument,
+                   .what = "what a load has filled is gone",
+                   .hint = "load_state_dict() takes what the last state_dict() gave, after load() has filled it"});
+    }
+    const at::Tensor host = at::empty({0}, dtype).set_(c10::Storage(std::move(alive)), 0, tensor.sizes());
+    tensor.copy_(host.to(tensor.scalar_type()), /*non_blocking=*/true);
+  }
   wait();
 }
 

@@ -3,9 +3,9 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/StorageImpl.h>
 
 #include <optional>
-#include <utility>
 #include <vector>
 
 #include "tessera/layout/view.h"
@@ -18,6 +18,8 @@ DType dtype_of(const at::Tensor& tensor);
 // write_back() brings the copies home.
 // GPUs        Copies are made on the tensor's current stream, between pinned memory and the GPU, all of them before anybody waits: nothing
 //             is to be read in a view before wait() has returned. write_back() waits itself.
+// Memory      Copies live as long as their views. Pinned memory stays with LibTorch's allocator, which takes powers of two.
+// Errors      write_back() throws Error(invalid_argument) where the views are gone.
 class TensorViews {
  public:
   View view(const at::Tensor& tensor, std::optional<at::ScalarType> as = {});
@@ -25,7 +27,12 @@ class TensorViews {
   void write_back() const;
 
  private:
-  std::vector<std::pair<at::Tensor, at::Tensor>> staged_;  // as it is, as it is seen
+  struct Staged {
+    at::Tensor tensor;
+    c10::weak_intrusive_ptr<c10::StorageImpl> copy;  // contiguous
+    at::ScalarType dtype;
+  };
+  std::vector<Staged> staged_;
 };
 
 }  // namespace tessera

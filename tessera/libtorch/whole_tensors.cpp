@@ -7,7 +7,6 @@
 #include <algorithm>
 
 #include "tessera/base/error.h"
-#include "tessera/collectives/host_memory.h"
 #include "tessera/collectives/job.h"
 
 namespace tessera {
@@ -48,8 +47,7 @@ void WholeTensors::gather(const Flat& flat) {
   const at::Tensor whole = unit.whole_of(shard, flat.label());
   if (!keeps()) return;
   for (const size_t i : flat.parts) {
-    const at::Tensor there = place_in(whole, parts_[i].parameter);
-    strong_.push_back(empty_on_host(there).copy_(there));
+    strong_.push_back(place_in(whole, parts_[i].parameter).to(at::kCPU, /*non_blocking=*/false, /*copy=*/true));
     whole_[i] = strong_.back().storage().getWeakStorageImpl();
   }
 }

@@ -1,7 +1,7 @@
 // What began it, on ranks that are threads: two seeds differ; one is saved, the other loads it, and all parameters are equal bit for bit;
 // and the resharding that the original left to do: any number of ranks to any other.
 #include <ATen/Context.h>
-#include <ATen/DeviceAccelerator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -34,7 +34,7 @@ at::Device host(int /*rank*/) { return at::kCPU; }
 const Device devices[] = {
     {"cpu", [] { return 2; }, host},
     {"late", [] { return late_devices; }, late_device},
-    {"cuda", [] { return at::globalContext().hasCUDA() ? int{at::accelerator::deviceCount()} : 0; },
+    {"cuda", [] { return at::globalContext().hasCUDA() ? int{c10::impl::VirtualGuardImpl(at::kCUDA).deviceCount()} : 0; },
      [](int rank) { return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(rank)); }},
 };
 
@@ -110,6 +110,7 @@ TEST_P(SeedDevice, WhatWasTrainedThereGoesOnInHostMemoryAndBack) {
   on_ranks("there", on.of, nullptr, "a");
   on_ranks("in host memory", host, "a", "b");
   on_ranks("there again", on.of, "b", "c");
+  on_ranks("and in host memory", host, "c", "d");
 }
 INSTANTIATE_TEST_SUITE_P(Devices, SeedDevice, testing::ValuesIn(devices), [](const auto& info) { return info.param.name; });
 

@@ -36,7 +36,7 @@ constexpr uint64_t of_the_device = uint64_t{1} << 62;  // no address of a progra
 void* to_device(void* host) { return reinterpret_cast<void*>(reinterpret_cast<uint64_t>(host) | of_the_device); }
 void* to_host(const void* device) { return reinterpret_cast<void*>(reinterpret_cast<uint64_t>(device) & ~of_the_device); }
 
-std::atomic<int64_t> copies = 0;
+std::array<std::atomic<int64_t>, late_devices> copies = {};
 
 // What was asked of each stream and is not done yet. A lock for all: it is held while the work is done, which may need other streams' work.
 class Streams {
@@ -225,7 +225,8 @@ struct Hooks final : at::HPUHooksInterface {
     for (at::Generator& generator : generators) generator = at::detail::createCPUGenerator();
   }
   void init() const override {}
-  bool hasHPU() const override { return true; }
+  // Where there are GPUs they are what LibTorch pins memory for.
+  bool hasHPU() const override { return !at::globalContext().hasCUDA(); }
   bool isBuilt() const override { return true; }
   bool isAvailable() const override { return true; }
   bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
@@ -266,7 +267,7 @@ at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool non_bloc
   const auto copy = [source = on_host(from), target = on_host(to)] { target.copy_(source); };
   const auto pinned = [](const at::Tensor& tensor) { return pinned_memory().owns(tensor.storage().data()); };
   if (non_blocking && ((from.is_cpu() && pinned(from)) || (to.is_cpu() && pinned(to)))) {
-    ++copies;
+    ++copies.at(static_cast<size_t>(stream.device_index()));
     streams().ask(stream, copy);
     return to;
   }
@@ -362,6 +363,6 @@ namespace {
 
 c10::Device late_device(int index) { return {type, static_cast<c10::DeviceIndex>(index)}; }
 
-int64_t late_copies() { return copies; }
+int64_t late_copies(c10::Device device) { return copies.at(static_cast<size_t>(device.index())); }
 
 }  // namespace tessera

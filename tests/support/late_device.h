@@ -19,7 +19,7 @@ constexpr int late_devices = 8;
 // A program that has a call of this knows the devices from its start on.
 c10::Device late_device(int index = 0);
 
-// Copies that were made late, of all devices so far.
-int64_t late_copies();
+// Copies that were asked for without waiting, of this device so far.
+int64_t late_copies(c10::Device device);
 
 }  // namespace tessera

@@ -42,11 +42,11 @@ TEST(LateDeviceDeathTest, ItsMemoryIsNotTheHosts) {
 TEST(LateDevice, ACopyThatNobodyWaitedForHasNotHappened) {
   const at::Tensor there = at::ones({3}, at::TensorOptions(late_device()));
   const at::Tensor here = at::empty({3}, at::TensorOptions().pinned_memory(true)).zero_();
-  const int64_t before = late_copies();
+  const int64_t before = late_copies(late_device());
   {
     const c10::StreamGuard aside(c10::impl::VirtualGuardImpl(late_device().type()).getStreamFromGlobalPool(late_device()));
     here.copy_(there, /*non_blocking=*/true);
-    EXPECT_EQ(late_copies(), before + 1);
+    EXPECT_EQ(late_copies(late_device()), before + 1);
     EXPECT_EQ(here.sum().item<float>(), 0);
     aside.current_stream().synchronize();
     EXPECT_EQ(here.sum().item<float>(), 3);

@@ -119,6 +119,8 @@ def what_is_refused(train, launch):
                   ["--nice", "3"], ["--device", "tpu"], ["--kind", "full"], ["--curve", "curve.png"], ["--width", "33"], ["--such"]):
         done = run([train], *words, model=[] if "--width" in words else MODEL)
         check(done.returncode == 2 and done.stdout.strip(), f"{' '.join(words)} is refused: {done.stdout.strip().splitlines()[0]}")
+    done = run([train], "--device", "gpu")
+    check(done.returncode in (0, 2), f"--device gpu trains, or says {done.stdout.strip().splitlines()[0]}")
     done = run([launch, "--ranks", "3", "--", train], "--strategy", "hybrid_shard", "--shards", "2")
     check(done.returncode == 2 and "error:" in done.stdout, "3 processes are refused 2 shards")
     check(run([train], "--help").returncode == 0, "--help is no error")
