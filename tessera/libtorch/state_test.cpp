@@ -471,10 +471,10 @@ TEST(State, WhatRanksMayHoldDifferentlyIsSavedAsTheFirstHasIt) {
   EXPECT_TRUE(at::equal(saved, at::ones_like(saved)));
 }
 
-TEST(State, OfKindFullKeepsNothingOnceItsDescriptionIsGone) {
-  run_ranks(2, [](Job& job) {
-    auto model = fsdp(job, [] { return Net(); }, {.seed = 1});
-    State all = state(model, {.kind = Kind::full});
+void expect_nothing_kept(Kind kind, bool on_device) {
+  run_ranks(2, [&](Job& job) {
+    auto model = fsdp(job, [] { return Net(); }, {.seed = 1, .device = on_device ? late_device(job.rank()) : at::Device(at::kCPU)});
+    State all = state(model, {.kind = kind});
     std::weak_ptr<void> memory;
     {
       const StateDict described = all.state_dict();
@@ -485,6 +485,9 @@ TEST(State, OfKindFullKeepsNothingOnceItsDescriptionIsGone) {
     EXPECT_EQ(capture([&] { all.load_state_dict({}); }).fault.code, Code::invalid_argument);
   });
 }
+
+TEST(State, OfKindFullKeepsNothingOnceItsDescriptionIsGone) { expect_nothing_kept(Kind::full, false); }
+TEST(State, OfADeviceKeepsNothingOnceItsDescriptionIsGone) { expect_nothing_kept(Kind::sharded, true); }
 
 TEST(State, OfRank0OnlyIsOfKindFull) {
   run_ranks(1, [](Job& job) {

@@ -69,15 +69,18 @@ void TensorViews::wait() const {
 
 void TensorViews::write_back() const {
   const at::NoGradGuard no_grad;
+  bool any = staged_.empty();
   for (const auto& [tensor, copy, dtype] : staged_) {
     auto alive = copy.lock();
-    if (!alive) {
-      throw Error({.code = Code::invalid_argument,
-                   .what = "what a load has filled is gone",
-                   .hint = "load_state_dict() takes what the last state_dict() gave, after load() has filled it"});
-    }
+    if (!alive) continue;  // a view that no description took
+    any = true;
     const at::Tensor host = at::empty({0}, dtype).set_(c10::Storage(std::move(alive)), 0, tensor.sizes());
     tensor.copy_(host.to(tensor.scalar_type()), /*non_blocking=*/true);
+  }
+  if (!any) {
+    throw Error({.code = Code::invalid_argument,
+                 .what = "what a load has filled is gone",
+                 .hint = "load_state_dict() takes what the last state_dict() gave, after load() has filled it"});
   }
   wait();
 }

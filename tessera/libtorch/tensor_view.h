@@ -19,7 +19,7 @@ DType dtype_of(const at::Tensor& tensor);
 // GPUs        Copies are made on the tensor's current stream, between pinned memory and the GPU, all of them before anybody waits: nothing
 //             is to be read in a view before wait() has returned. write_back() waits itself.
 // Memory      Copies live as long as their views. Pinned memory stays with LibTorch's allocator, which takes powers of two.
-// Errors      write_back() throws Error(invalid_argument) where the views are gone.
+// Errors      write_back() throws Error(invalid_argument) where all views are gone. (One that is gone alone held nothing that was loaded.)
 class TensorViews {
  public:
   View view(const at::Tensor& tensor, std::optional<at::ScalarType> as = {});
