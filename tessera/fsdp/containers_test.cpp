@@ -9,6 +9,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <span>
+#include <string_view>
+
 #include "tessera/fsdp/recompute.h"
 #include "tessera/fsdp/test_model.h"
 
@@ -33,6 +37,11 @@ void visit_tensors(const Moved& moved, auto& visit) { visit(moved.tensor); }
 // One in which nobody sees tensors.
 struct Opaque {
   at::Tensor tensor;
+};
+// One that gives a tensor of somebody else's.
+struct Convertible {
+  operator at::Tensor() const { return *tensor; }
+  const at::Tensor* tensor;
 };
 
 }  // namespace users
@@ -164,6 +173,12 @@ TEST(ContainersInForward, GetTheGradientsOfTensorsThatStandAlone) {
   });
 }
 
+TEST(ContainersInForward, MayHoldDevicesAndNothing) {
+  expect_cast(std::pair{wide(), at::Device(at::kCPU)}, 1);
+  expect_cast(std::tuple{std::nullopt, wide()}, 1);
+  with_sum([](Wrapped<SumImpl>& model) { EXPECT_NO_THROW(model(std::nullopt)); });
+}
+
 TEST(ContainersInForward, ThatCannotBeCopiedAreCastWhenGivenAway) {
   with_sum([](Wrapped<SumImpl>& model) {
     const users::Moved kept{wide()};
@@ -172,7 +187,61 @@ TEST(ContainersInForward, ThatCannotBeCopiedAreCastWhenGivenAway) {
     EXPECT_THAT(model.module().dtypes, ElementsAre(at::kFloat));
     model(users::Moved{wide()});
     EXPECT_THAT(model.module().dtypes, ElementsAre(at::kBFloat16));
+    std::vector<users::Moved> many;
+    many.push_back({wide()});
+    model(many);
+    EXPECT_EQ(model.module().address, &many);
+    EXPECT_THAT(model.module().dtypes, ElementsAre(at::kFloat));
+    model(std::move(many));
+    EXPECT_THAT(model.module().dtypes, ElementsAre(at::kBFloat16));
   });
+}
+
+// Takes whatever it is told to, and remembers where that was.
+struct TakeImpl : torch::nn::Module {
+  TakeImpl() { weight = register_parameter("weight", at::ones({3})); }
+  template <class T>
+  at::Tensor forward(const T& given) {
+    address = &given;
+    return weight * 2;
+  }
+  const void* address = nullptr;
+  at::Tensor weight;
+};
+TORCH_MODULE(Take);
+
+TEST(ContainersInForward, ThatOnlyReferToTensorsOrHideSomeAreLeftAlone) {
+  static_assert(!has_tensors_to_visit<users::Convertible> && !has_tensors_to_visit<std::reference_wrapper<at::Tensor>>);
+  at::Tensor a = wide(), b = wide();
+  const at::Tensor before = a;
+  run_ranks(2, [&](Job& job) {
+    auto model = fsdp(job, [] { return Take(); }, in_bfloat16);
+    const auto expect_left_alone = [&](const auto& given) {
+      model(given);
+      EXPECT_EQ(model.module().address, &given);
+    };
+    expect_left_alone(std::array{std::ref(a), std::ref(b)});
+    expect_left_alone(std::map<int, std::reference_wrapper<at::Tensor>>{{1, a}});
+    expect_left_alone(std::unordered_map<int, std::reference_wrapper<at::Tensor>>{{1, a}});
+    expect_left_alone(std::array{users::Convertible{&a}});
+    expect_left_alone(std::pair{a, std::make_shared<int>(1)});
+  });
+  EXPECT_TRUE(a.is_same(before));
+  EXPECT_EQ(a.scalar_type(), at::kFloat);
+}
+
+TEST(ContainersInForward, OfConstTensorsAreLeftAlone) {
+  with_sum([](Wrapped<SumImpl>& model) {
+    const auto expect_left_alone = [&](auto given) {
+      model(given);
+      EXPECT_EQ(model.module().address, &given);
+      EXPECT_THAT(model.module().dtypes, Each(at::kFloat));
+    };
+    expect_left_alone(std::tuple<const at::Tensor, int>{wide(), 1});
+    expect_left_alone(std::vector{std::pair<int, const at::Tensor>{1, wide()}});
+    expect_left_alone(std::map<int, const at::Tensor>{{1, wide()}});
+  });
+  expect_cast(std::pair<const int, at::Tensor>{1, wide()}, 1);
 }
 
 // One signature, as most modules have.
@@ -229,6 +298,50 @@ TEST(ContainersInForward, ThatTemplatesFillAreTheCallersOwnToo) {
   });
 }
 
+struct FillAnyImpl : torch::nn::Module {
+  FillAnyImpl() { weight = register_parameter("weight", at::ones({3})); }
+  template <class T>
+  void forward(T&& cache) {
+    cache["x"] = weight * 2;
+  }
+  at::Tensor weight;
+};
+TORCH_MODULE(FillAny);
+
+// As unit_argument.h says: such a template cannot be told from one that only reads.
+TEST(ContainersInForward, ThatForwardingReferencesFillAreCopiesWhereSomethingIsCast) {
+  run_ranks(2, [](Job& job) {
+    auto model = fsdp(job, [] { return FillAny(); }, in_bfloat16);
+    Map right{{"y", narrow()}}, wrong{{"y", wide()}};
+    model(right);
+    EXPECT_EQ(right.size(), 2u);
+    model(wrong);
+    EXPECT_EQ(wrong.size(), 1u);
+  });
+}
+
+// auto: to ask whether it takes something is to compile it for that.
+struct GuessImpl : torch::nn::Module {
+  GuessImpl() { weight = register_parameter("weight", at::ones({3})); }
+  template <class T>
+  auto forward(T&& x) {
+    static_assert(std::is_lvalue_reference_v<T>);
+    return weight * x;
+  }
+  at::Tensor weight;
+};
+TORCH_MODULE(Guess);
+
+TEST(ContainersInForward, AreNotLookedForInTensorsAndNumbers) {
+  run_ranks(2, [](Job& job) {
+    auto model = fsdp(job, [] { return Guess(); }, in_bfloat16);
+    at::Tensor x = wide();
+    double factor = 2;
+    EXPECT_EQ(model(x).scalar_type(), at::kBFloat16);
+    EXPECT_EQ(model(factor).scalar_type(), at::kBFloat16);
+  });
+}
+
 TEST(ContainersInForward, OfReferencesAreLeftAlone) {
   with_sum([](Wrapped<SumImpl>& model) {
     at::Tensor a = wide(), b = wide();
@@ -265,6 +378,79 @@ TEST(ContainersFromForward, AreCastAndTakePartInBackward) {
       (last ? hashed.at("z").front().first : batch.masks.front() + map.at("y")).sum().backward();
     }
     EXPECT_TRUE(at::equal(gradients_of(model).at("weight"), at::full({3}, 2.0f * 3 + 2)));
+  });
+}
+
+// Weights that are freed after forward, and are used in backward: those of a unit below the root.
+struct ScaleImpl : torch::nn::Module {
+  ScaleImpl() { weight = register_parameter("weight", at::full({3}, 3.0)); }
+  at::Tensor forward(const at::Tensor& x, std::vector<at::Tensor>& made) {
+    made[0].mul_(weight);
+    made.push_back(x * weight);
+    return x.sum() * 0;
+  }
+  void forward(const at::Tensor& x, Map& made) { made["y"] = x * weight; }
+  void forward(const at::Tensor& x, const std::tuple<at::Tensor&>& made) { std::get<0>(made) = x * weight; }
+  at::Tensor weight;
+};
+TORCH_MODULE(Scale);
+struct OutsideImpl : torch::nn::Module {
+  OutsideImpl() {
+    scale = register_module("scale", wrap(Scale()));
+    other = register_module("other", wrap(Block(3)));
+  }
+  at::Tensor forward(const at::Tensor& x, int how) {
+    if (how == 0) {
+      std::vector<at::Tensor> made{x * 1};
+      at::Tensor rest = scale(x, made);
+      rest = rest + other(x).sum() * 0;
+      return made[0].sum() + made[1].sum() + rest;
+    }
+    if (how == 1) {
+      Map made;
+      scale(x, made);
+      return made.at("y").sum() + other(x).sum() * 0;
+    }
+    at::Tensor y;
+    scale(x, std::tie(y));
+    return y.sum() + other(x).sum() * 0;
+  }
+  Wrapped<ScaleImpl> scale = nullptr;
+  Wrapped<BlockImpl> other = nullptr;
+};
+TORCH_MODULE(Outside);
+
+TEST(ContainersThatForwardFills, TakePartInBackward) {
+  for (const int how : {0, 1, 2}) {
+    run_ranks(2, [&](Job& job) {
+      auto model = fsdp(job, [] { return Outside(); }, {.seed = 1});
+      const at::Tensor x = wide(0.5, true);
+      model(x, how).backward();
+      const float passes = how == 0 ? 2 : 1;
+      EXPECT_TRUE(at::equal(x.grad(), at::full({2, 3}, 3 * passes)));
+      EXPECT_TRUE(at::equal(gradients_of(model).at("scale.weight"), at::full({3}, passes)));
+    });
+  }
+}
+
+// A result that can be moved only.
+struct Result {
+  explicit Result(at::Tensor tensor) : tensor(std::move(tensor)) {}
+  Result(Result&&) = default;
+  at::Tensor tensor;
+};
+void visit_tensors(const Result& result, auto& visit) { visit(result.tensor); }
+struct GiveAwayImpl : torch::nn::Module {
+  GiveAwayImpl() { weight = register_parameter("weight", at::ones({3})); }
+  Result forward(const at::Tensor& x) { return Result(x * weight); }
+  at::Tensor weight;
+};
+TORCH_MODULE(GiveAway);
+
+TEST(ContainersFromForward, AreNotCopied) {
+  run_ranks(2, [](Job& job) {
+    auto model = fsdp(job, [] { return GiveAway(); }, in_bfloat16);
+    EXPECT_EQ(model(wide()).tensor.scalar_type(), at::kBFloat16);
   });
 }
 
@@ -327,6 +513,43 @@ TEST(ContainersThatRunAgain, AreKeptAsAutogradKeepsTensors) {
 Error refusal(const std::function<void()>& work) {
   const auto outcome = capture(work);
   return Error(outcome.fault);
+}
+
+template <class... A>
+constexpr bool can_keep_all = (can_keep<A> && ...);
+template <class... A>
+constexpr bool can_keep_any = (can_keep<A> || ...);
+
+TEST(ContainersThatRunAgain, AreOfValuesThatLast) {
+  static_assert(can_keep_all<int, double, bool, at::ScalarType, std::string, at::Scalar, at::Device, std::nullopt_t>);
+  static_assert(can_keep_all<std::optional<at::Device>, std::vector<int64_t>, std::vector<bool>, std::map<std::string, std::vector<int>>>);
+  static_assert(can_keep_all<at::Tensor, Map, Hashed, users::Batch, std::pair<const int, at::Tensor>>);
+  static_assert(
+      !can_keep_any<std::vector<at::Tensor>*, const at::Tensor*, const char*, std::string_view, std::initializer_list<at::Tensor>>);
+  static_assert(!can_keep_any<at::IntArrayRef, at::OptionalIntArrayRef, std::optional<at::IntArrayRef>, std::span<at::Tensor>>);
+  static_assert(!can_keep_any<std::map<std::string_view, at::Tensor>, std::unordered_map<int*, int>, std::vector<std::string_view>>);
+  static_assert(!can_keep_any<std::tuple<const at::Tensor, int>, std::map<int, const at::Tensor>, std::tuple<at::Tensor&>>);
+  static_assert(!can_keep_any<std::array<std::reference_wrapper<at::Tensor>, 2>, users::Convertible, users::Moved, users::Opaque>);
+  static_assert(!can_keep_any<std::vector<users::Moved>, std::pair<at::Tensor, std::shared_ptr<int>>>);
+  int captured = 0;
+  const auto closure = [&captured] { return captured; };
+  static_assert(!can_keep<decltype(closure)>);
+  run_ranks(1, [](Job& job) {
+    struct PointsImpl : torch::nn::Module {
+      PointsImpl() { weight = register_parameter("weight", at::ones({3})); }
+      at::Tensor forward(std::vector<at::Tensor>* made) { return made->emplace_back(weight * 2); }
+      at::Tensor weight;
+    };
+    struct RootImpl : torch::nn::Module {
+      RootImpl() { points = register_module("points", wrap(std::make_shared<PointsImpl>())); }
+      at::Tensor forward(std::vector<at::Tensor>* made) { return points(made); }
+      Wrapped<PointsImpl> points = nullptr;
+    };
+    auto model = fsdp(job, [] { return std::make_shared<RootImpl>(); }, {.seed = 1, .recompute = true});
+    std::vector<at::Tensor> made;
+    EXPECT_EQ(refusal([&] { model(&made); }).code(), Code::unsupported);
+    EXPECT_TRUE(made.empty());
+  });
 }
 
 TEST(ContainersThatRunAgain, MustNotBeFilled) {

@@ -86,22 +86,34 @@ void agree_on_model(Comm& comm, torch::nn::Module& model) {
   }
 }
 
-// What both options have, in order: a field that is added to only one of them is an error here.
-auto fields_of(WrapOptions& options) {
-  auto& [a, b, c, d, e, f, g, h, i, j, k] = options;
-  return std::tie(a, b, c, d, e, f, g, h, i, j, k);
-}
-auto fields_of(const FsdpOptions& options) {
-  const auto& [seed, a, b, c, d, e, f, g, h, i, j, k] = options;
-  return std::tie(a, b, c, d, e, f, g, h, i, j, k);
+// How many fields an aggregate has.
+struct AnyField {
+  template <class T>
+  operator T() const;
+};
+template <class T, class... Fields>
+consteval size_t count_fields() {
+  if constexpr (requires { T{Fields()..., AnyField()}; }) return count_fields<T, Fields..., AnyField>();
+  else return sizeof...(Fields);
 }
 
 }  // namespace
 
 WrapOptions FsdpOptions::wrap() const {
-  WrapOptions made;
-  fields_of(made) = fields_of(*this);
-  return made;
+  // The seed is the only one of its own.
+  static_assert(count_fields<FsdpOptions>() == count_fields<WrapOptions>() + 1);
+  static_assert(count_fields<WrapOptions>() == 11, "a field that is not copied below");
+  return {.strategy = strategy,
+          .shards = shards,
+          .alignment_bytes = alignment_bytes,
+          .min_numel = min_numel,
+          .policy = policy,
+          .keep_whole_below = keep_whole_below,
+          .prefetch = prefetch,
+          .mixed_precision = mixed_precision,
+          .gradient_divisor = gradient_divisor,
+          .recompute = recompute,
+          .device = device};
 }
 
 namespace {

@@ -4,8 +4,10 @@
 // Promises    The gradients of the same forward without it, bit for bit: LibTorch's random state is put back for the second run, and after
 //             it. (Ranks that are threads share that state: there a dropout is repeated only if no other rank draws in between.)
 // Arguments   What forward() is given is copied and kept, tensors as autograd keeps them, in containers too: one that is changed in place
-//             later is found out. Tensors are seen where visit_tensors.h sees them; an argument in which they cannot be seen, or that only
-//             refers to somebody else's, is refused. What `forward` captures gets no gradient but as leaves.
+//             later is found out. Each must be what visit_tensors.h takes: numbers, strings, tensors, containers of those (a map's keys
+//             too), types of yours with that function. Anything else may be gone or changed by then, and is refused: pointers, string
+//             literals and string_view, closures, views but at::ArrayRef given to a unit, which is copied; and const tensors in a
+//             container. What `forward` captures gets no gradient but as leaves.
 // Results     Every floating-point tensor of the result takes part in backward, also one that does not depend on anything.
 // Pieces      A unit's own forward may hold several recomputations by hand: the unit then stays whole until its backward has ended.
 // Engine      Backward runs inside backward: torch::autograd::grad() through a recomputation adds to the gradients of its parameters too.
@@ -23,20 +25,22 @@
 #include <utility>
 #include <vector>
 
+#include "tessera/fsdp/owned_tensors.h"
 #include "tessera/fsdp/visit_tensors.h"
 
 namespace tessera {
 
-// An argument that can be kept for a second run: none that may hold tensors where nobody sees them.
+// An argument that can be kept for a second run: one of which all parts are known, its own, and can be copied.
 template <class T>
-concept can_keep = std::copy_constructible<T> && !is_borrowed<T> && (has_tensors_to_visit<T> || std::is_trivially_copyable_v<T>);
+concept can_keep = has_tensors_to_visit<T> && owns_tensors<T> && is_copyable<T> &&
+                   KeysIn<T>::all([]<class K>(std::type_identity<K>) { return has_tensors_to_visit<K> && owns_tensors<K>; });
 
 // A forward that can be kept for a second run.
 template <class Forward, class... A>
 concept can_recompute = (can_keep<std::decay_t<A>> && ...) && std::invocable<const Forward&, std::decay_t<A>&...> &&
                         std::is_object_v<std::invoke_result_t<const Forward&, std::decay_t<A>&...>> &&
                         has_tensors_to_visit<std::invoke_result_t<const Forward&, std::decay_t<A>&...>> &&
-                        !is_borrowed<std::invoke_result_t<const Forward&, std::decay_t<A>&...>>;
+                        owns_tensors<std::invoke_result_t<const Forward&, std::decay_t<A>&...>>;
 
 using ForwardAgain = std::function<std::vector<at::Tensor>(const std::vector<at::Tensor>& inputs)>;
 
@@ -66,10 +70,7 @@ template <class Forward, class... A>
 auto recompute(const Forward& forward, A&&... arguments) {
   using Arguments = std::tuple<std::decay_t<A>...>;
   const auto visit_all = [](Arguments& tuple, auto visit) {
-    const auto visit_one = [&]<class T>(T& value) {
-      if constexpr (has_tensors_to_visit<T>) visit_own_tensors(value, visit);
-    };
-    std::apply([&](auto&... value) { (visit_one(value), ...); }, tuple);
+    std::apply([&](auto&... value) { (visit_own_tensors(value, visit), ...); }, tuple);
   };
   Arguments given(arguments...);
   Arguments kept = given;

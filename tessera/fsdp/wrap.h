@@ -10,9 +10,10 @@
 // overloads and default arguments; forward() has M's exact signature; module() is M.
 // What an FSDP module cannot do: to(), clone(), new parameters after wrapping, set_data on a parameter.
 // Arguments   Under mixed precision their tensors are cast, those in containers as well: unit_argument.h says which, and what forward may
-// fill. Outputs     Backward needs to see the tensors that forward returns: alone, in a standard container, or in a type of yours with a
-// function
-//             beside it (visit_tensors.h). What is returned by reference is somebody's own, and not cast.
+//             fill.
+// Outputs     Backward needs to see the tensors that forward returns, or puts into the caller's arguments: alone, in a standard container,
+//             or in a type of yours with a function beside it (visit_tensors.h). What is returned by reference is somebody's own, and not
+//             cast.
 // Threads     Scopes belong to the thread that opened them.
 #pragma once
 
@@ -23,8 +24,10 @@
 #include <utility>
 
 #include "tessera/collectives/job.h"
+#include "tessera/fsdp/owned_tensors.h"
 #include "tessera/fsdp/recompute.h"
 #include "tessera/fsdp/strategy.h"
+#include "tessera/fsdp/tensors_before.h"
 #include "tessera/fsdp/unit_argument.h"
 #include "tessera/fsdp/visit_tensors.h"
 #include "tessera/fsdp/wrapper.h"
@@ -82,13 +85,17 @@ class WrapperOf : public Wrapper {
   decltype(auto) call_with(std::index_sequence<i...>, A&&... arguments) {
     UnitCall call(*this);
     const auto taken = call.input_dtype();
+    const TensorsBefore before(Types<A...>(), arguments...);
+    const auto prepare = [&](const at::Tensor& tensor) { call.prepare_backward(tensor); };
     if constexpr (std::is_void_v<decltype(module_->forward(std::forward<A>(arguments)...))>) {
       module_->forward(UnitArgument<A, is_filled<M, i, A...>()>(taken, arguments).get()...);
+      before.visit_new(Types<A...>(), prepare, arguments...);
       call.finish();
     } else {
       decltype(auto) result = run(call, UnitArgument<A, is_filled<M, i, A...>()>(taken, arguments).get()...);
       using Result = decltype(result);
-      if constexpr (!std::is_const_v<Result> && !is_borrowed<Result>) {
+      static_assert(has_tensors_to_visit<Result>, "backward must see the tensors in what forward returns: visit_tensors.h says how");
+      if constexpr (owns_tensors<Result> && !std::is_const_v<Result>) {
         // The result is ours: its tensors may be others.
         if (const auto given = call.output_dtype()) {
           visit_own_tensors(result, [&](at::Tensor& tensor) {
@@ -96,10 +103,11 @@ class WrapperOf : public Wrapper {
           });
         }
       }
-      auto prepare = [&](const at::Tensor& tensor) { call.prepare_backward(tensor); };
-      visit_tensors(result, prepare);
+      visit_tensors(std::as_const(result), prepare);
+      before.visit_new(Types<A...>(), prepare, arguments...);
       call.finish();
-      return static_cast<Result>(result);
+      if constexpr (std::is_reference_v<Result>) return static_cast<Result>(result);
+      else return result;
     }
   }
 
