@@ -1,6 +1,7 @@
 #include "examples/gpt/options.h"
 
 #include <ATen/DeviceAccelerator.h>
+
 #include <CLI/CLI.hpp>
 #include <map>
 #include <set>

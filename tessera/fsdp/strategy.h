@@ -41,7 +41,7 @@ struct MixedPrecision {
   std::optional<at::ScalarType> output_dtype = {};
   // Of floating-point buffers, from wrapping on; checkpoints hold them in the dtype that they were built with.
   std::optional<at::ScalarType> buffer_dtype = {};
-  bool cast_inputs = true;    // floating-point tensors that forward is given become param_dtype, also those inside others (unit_argument.h)
+  bool cast_inputs = true;  // floating-point tensors that forward is given become param_dtype, also those inside others (unit_argument.h)
   bool full_in_eval = false;  // a module in eval() computes in the dtype that it was built with
   bool operator==(const MixedPrecision&) const = default;
 };
@@ -49,7 +49,7 @@ struct MixedPrecision {
 // A module that wrap() was given, before it is decided whether it becomes a unit.
 struct WrapCandidate {
   torch::nn::Module& module;
-  std::string name;   // as given to wrap(); a module does not know its place in the model yet
+  std::string name;  // as given to wrap(); a module does not know its place in the model yet
   int64_t numel = 0;  // elements of its own, those of inner units left out
 };
 using WrapPolicy = std::function<bool(const WrapCandidate&)>;  // true: a unit
