@@ -4,8 +4,7 @@
 // Alone       A group of one rank copies on its device.
 // Devices     A launch waits until what the current stream holds is in host memory; wait() has the result copied back on the stream that is
 //             then current, and does not wait for the copy.
-// Memory      Pinned, on the host: what the larger tensors of the operations under way take, as LibTorch's allocator rounds it; that keeps
-// it.
+// Memory      Pinned, on the host: what the larger tensors of the operations under way take, rounded and kept by LibTorch's allocator.
 #pragma once
 
 #include <memory>

@@ -1,7 +1,6 @@
 #include "tessera/libtorch/tensor_view.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
 #include <c10/core/Stream.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
@@ -52,7 +51,7 @@ View TensorViews::view(const at::Tensor& tensor, std::optional<at::ScalarType> a
     const at::NoGradGuard no_grad;
     host = empty_on_host(tensor, as);
     host.copy_(tensor.to(host.scalar_type()), /*non_blocking=*/true);
-    staged_.push_back({tensor.detach(), host.storage().getWeakStorageImpl(), host.scalar_type()});
+    staged_.emplace_back(tensor.detach(), WeakTensor(host));
   }
   const auto owner = std::make_shared<at::Tensor>(host);
   return {static_cast<std::byte*>(host.numel() ? host.data_ptr() : nullptr), dtype_of(host), host.sizes().vec(), host.strides().vec(),
@@ -61,7 +60,7 @@ View TensorViews::view(const at::Tensor& tensor, std::optional<at::ScalarType> a
 
 void TensorViews::wait() const {
   std::unordered_set<at::Device> waited{at::kCPU};
-  for (const auto& [tensor, copy, dtype] : staged_) {
+  for (const auto& [tensor, copy] : staged_) {
     const at::Device device = tensor.device();
     if (waited.insert(device).second) c10::impl::VirtualGuardImpl(device.type()).getStream(device).synchronize();
   }
@@ -70,18 +69,13 @@ void TensorViews::wait() const {
 void TensorViews::write_back() const {
   const at::NoGradGuard no_grad;
   bool any = staged_.empty();
-  for (const auto& [tensor, copy, dtype] : staged_) {
-    auto alive = copy.lock();
-    if (!alive) continue;  // a view that no description took
+  for (const auto& [tensor, copy] : staged_) {
+    const at::Tensor host = copy.lock();
+    if (!host.defined()) continue;  // a view that no description took
     any = true;
-    const at::Tensor host = at::empty({0}, dtype).set_(c10::Storage(std::move(alive)), 0, tensor.sizes());
     tensor.copy_(host.to(tensor.scalar_type()), /*non_blocking=*/true);
   }
-  if (!any) {
-    throw Error({.code = Code::invalid_argument,
-                 .what = "what a load has filled is gone",
-                 .hint = "load_state_dict() takes what the last state_dict() gave, after load() has filled it"});
-  }
+  if (!any) throw gone("what a load has filled is gone");
   wait();
 }
 

@@ -3,12 +3,13 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <c10/core/StorageImpl.h>
 
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "tessera/layout/view.h"
+#include "tessera/libtorch/weak_tensor.h"
 
 namespace tessera {
 
@@ -27,12 +28,7 @@ class TensorViews {
   void write_back() const;
 
  private:
-  struct Staged {
-    at::Tensor tensor;
-    c10::weak_intrusive_ptr<c10::StorageImpl> copy;  // contiguous
-    at::ScalarType dtype;
-  };
-  std::vector<Staged> staged_;
+  std::vector<std::pair<at::Tensor, WeakTensor>> staged_;  // as it is, as it is seen
 };
 
 }  // namespace tessera

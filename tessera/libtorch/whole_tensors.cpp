@@ -1,7 +1,6 @@
 #include "tessera/libtorch/whole_tensors.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -48,20 +47,15 @@ void WholeTensors::gather(const Flat& flat) {
   if (!keeps()) return;
   for (const size_t i : flat.parts) {
     strong_.push_back(place_in(whole, parts_[i].parameter).to(at::kCPU, /*non_blocking=*/false, /*copy=*/true));
-    whole_[i] = strong_.back().storage().getWeakStorageImpl();
+    whole_[i].emplace(strong_.back());
   }
 }
 
 at::Tensor WholeTensors::whole(size_t part) const {
   if (!whole_[part]) return {};
-  if (auto alive = whole_[part]->lock()) {
-    const NamedParameter& parameter = parts_[part].parameter;
-    const at::Tensor none = at::empty({0}, parts_[part].part.scalar_type());
-    return none.set_(c10::Storage(std::move(alive)), 0, parameter.unit->layout().parameters.at(parameter.index).sizes);
-  }
-  throw Error({.code = Code::invalid_argument,
-               .what = "the whole tensors of a state of kind full are gone",
-               .hint = "load_state_dict() takes what the last state_dict() gave, after load() has filled it"});
+  at::Tensor whole = whole_[part]->lock();
+  if (!whole.defined()) throw gone("the whole tensors of a state of kind full are gone");
+  return whole;
 }
 
 at::Tensor WholeTensors::of(const NamedParameter& parameter, const std::string& what) const {

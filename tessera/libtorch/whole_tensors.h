@@ -6,7 +6,6 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <c10/core/StorageImpl.h>
 
 #include <map>
 #include <optional>
@@ -15,6 +14,7 @@
 #include <vector>
 
 #include "tessera/fsdp/traversal.h"
+#include "tessera/libtorch/weak_tensor.h"
 
 namespace tessera {
 
@@ -52,9 +52,8 @@ class WholeTensors {
   std::vector<ShardPart> parts_;
   const bool rank0_only_;
   std::vector<Flat> flats_;
-  using Weak = c10::weak_intrusive_ptr<c10::StorageImpl>;  // a description's views are other tensors on the same memory
   at::Tensor whole(size_t part) const;
-  std::vector<std::optional<Weak>> whole_;  // of each part
+  std::vector<std::optional<WeakTensor>> whole_;  // of each part
   std::vector<at::Tensor> strong_;
   std::map<std::pair<std::string, std::string>, size_t> known_;
 };
