@@ -9,6 +9,7 @@
 
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 
+#include "tessera/collectives/forwarding_collectives.h"
 #include "tessera/collectives/gloo_collectives.h"
 #include "tessera/comm/thread_comm.h"
 #include "tests/support/run_as_ranks.h"
@@ -19,13 +20,11 @@ namespace {
 constexpr Milliseconds deadline = std::chrono::seconds(60);
 
 // What `inner` does, but the cards by which ranks meet in memory reach this one with a fault in them.
-class HardOfHearing final : public Collectives {
+class HardOfHearing final : public ForwardingCollectives {
  public:
-  explicit HardOfHearing(std::unique_ptr<Collectives> inner) : inner_(std::move(inner)) {}
-  int rank() const override { return inner_->rank(); }
-  int size() const override { return inner_->size(); }
+  using ForwardingCollectives::ForwardingCollectives;
   std::unique_ptr<Work> all_gather_into(at::Tensor full, at::Tensor shard, std::string_view label) override {
-    auto work = inner_->all_gather_into(full, shard, label);
+    auto work = inner().all_gather_into(full, shard, label);
     if (full.scalar_type() != at::kByte || shard.numel() <= size()) return work;  // no card: who is in which group
     work->wait();
     // A card begins with the name of where to come: nobody listens at this one.
@@ -33,23 +32,12 @@ class HardOfHearing final : public Collectives {
     heard_wrongly_ = true;
     return work;
   }
-  std::unique_ptr<Work> reduce_scatter_into(at::Tensor shard, at::Tensor full, Reduce how, std::string_view label) override {
-    return inner_->reduce_scatter_into(std::move(shard), std::move(full), how, label);
-  }
-  std::unique_ptr<Work> all_reduce(at::Tensor tensor, Reduce how, std::string_view label) override {
-    return inner_->all_reduce(std::move(tensor), how, label);
-  }
-  std::unique_ptr<Work> broadcast(at::Tensor tensor, int root, std::string_view label) override {
-    return inner_->broadcast(std::move(tensor), root, label);
-  }
   std::unique_ptr<Collectives> split(const std::vector<int>& ranks) override {
     EXPECT_TRUE(heard_wrongly_) << "sockets, and memory was not tried";
-    return inner_->split(ranks);
+    return inner().split(ranks);
   }
-  void abort(const Fault& fault) override { inner_->abort(fault); }
 
  private:
-  const std::unique_ptr<Collectives> inner_;
   bool heard_wrongly_ = false;
 };
 

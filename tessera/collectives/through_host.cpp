@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "tessera/collectives/arguments.h"
+#include "tessera/collectives/forwarding_collectives.h"
 #include "tessera/collectives/host_memory.h"
 
 namespace tessera {
@@ -50,47 +51,40 @@ std::unique_ptr<Work> copy_on_device(const at::Tensor& to, const at::Tensor& fro
 
 bool on_host(const at::Tensor& tensor) { return !tensor.defined() || tensor.is_cpu(); }
 
-class ThroughHost final : public Collectives {
+class ThroughHost final : public ForwardingCollectives {
  public:
-  explicit ThroughHost(std::unique_ptr<Collectives> host) : host_(std::move(host)) {}
-
-  int rank() const override { return host_->rank(); }
-  int size() const override { return host_->size(); }
+  using ForwardingCollectives::ForwardingCollectives;
   std::unique_ptr<Work> all_gather_into(at::Tensor full, at::Tensor shard, std::string_view label) override {
-    if (on_host(full) && on_host(shard)) return host_->all_gather_into(std::move(full), std::move(shard), label);
+    if (on_host(full) && on_host(shard)) return ForwardingCollectives::all_gather_into(std::move(full), std::move(shard), label);
     check_all_gather(full, shard, size(), Memory::any);
     if (size() == 1) return copy_on_device(full, shard);
     const at::Tensor all = empty_on_host(full);
     at::Tensor mine = all.narrow(0, rank() * shard.numel(), shard.numel());
     mine.copy_(shard.detach());
-    return std::make_unique<HostWork>(host_->all_gather_into(all, std::move(mine), label), all, std::move(full));
+    return std::make_unique<HostWork>(inner().all_gather_into(all, std::move(mine), label), all, std::move(full));
   }
   std::unique_ptr<Work> reduce_scatter_into(at::Tensor shard, at::Tensor full, Reduce how, std::string_view label) override {
-    if (on_host(full) && on_host(shard)) return host_->reduce_scatter_into(std::move(shard), std::move(full), how, label);
+    if (on_host(full) && on_host(shard)) return ForwardingCollectives::reduce_scatter_into(std::move(shard), std::move(full), how, label);
     check_reduce_scatter(shard, full, how, size(), Memory::any);
     if (size() == 1) return copy_on_device(shard, full);
     const at::Tensor part = empty_on_host(shard);
-    return std::make_unique<HostWork>(host_->reduce_scatter_into(part, copied(full), how, label), part, std::move(shard));
+    return std::make_unique<HostWork>(inner().reduce_scatter_into(part, copied(full), how, label), part, std::move(shard));
   }
   std::unique_ptr<Work> all_reduce(at::Tensor tensor, Reduce how, std::string_view label) override {
-    if (on_host(tensor)) return host_->all_reduce(std::move(tensor), how, label);
+    if (on_host(tensor)) return ForwardingCollectives::all_reduce(std::move(tensor), how, label);
     check_all_reduce(tensor, how, Memory::any);
     if (size() == 1) return std::make_unique<DoneWork>();
     const at::Tensor sum = copied(tensor);
-    return std::make_unique<HostWork>(host_->all_reduce(sum, how, label), sum, std::move(tensor));
+    return std::make_unique<HostWork>(inner().all_reduce(sum, how, label), sum, std::move(tensor));
   }
   std::unique_ptr<Work> broadcast(at::Tensor tensor, int root, std::string_view label) override {
-    if (on_host(tensor)) return host_->broadcast(std::move(tensor), root, label);
+    if (on_host(tensor)) return ForwardingCollectives::broadcast(std::move(tensor), root, label);
     check_broadcast(tensor, root, size(), Memory::any);
     if (size() == 1) return std::make_unique<DoneWork>();
     const at::Tensor sent = rank() == root ? copied(tensor) : empty_on_host(tensor);
-    return std::make_unique<HostWork>(host_->broadcast(sent, root, label), sent, std::move(tensor));
+    return std::make_unique<HostWork>(inner().broadcast(sent, root, label), sent, std::move(tensor));
   }
-  std::unique_ptr<Collectives> split(const std::vector<int>& ranks) override { return through_host(host_->split(ranks)); }
-  void abort(const Fault& fault) override { host_->abort(fault); }
-
- private:
-  const std::unique_ptr<Collectives> host_;
+  std::unique_ptr<Collectives> split(const std::vector<int>& ranks) override { return through_host(inner().split(ranks)); }
 };
 
 }  // namespace
