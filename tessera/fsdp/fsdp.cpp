@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <tuple>
 
 #include "tessera/base/bytes.h"
 #include "tessera/base/digest.h"
